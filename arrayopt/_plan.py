@@ -1,0 +1,196 @@
+"""One step, checked before anything of it is computed."""
+
+import numbers
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ._namespace import (
+    WIDTH,
+    cast,
+    compute_dtype,
+    device,
+    dtype_name,
+    is_array,
+    known,
+    namespace,
+)
+from ._schema import check, check_together, hyperparameters, name_of
+from ._step import Part
+from ._tree import Tree
+from ._types import Array, Namespace, Scalar
+
+
+class Plan(NamedTuple):
+    """A step that may run."""
+
+    xp: Namespace
+    tree: Tree
+    parts: list[Part]  # the parameters that have a gradient
+    places: list[int]  # where in the tree's leaves each part is
+    slots: list[Any]  # the rule's State of every parameter
+    values: dict[str, Any]  # hyperparameters of this step
+    t: Scalar
+
+
+def one_namespace(who: str, tree: Tree) -> Namespace:
+    """The namespace of all leaves, which must be real floating arrays."""
+    if not tree.leaves:
+        raise ValueError(f"{who}: the tree of parameters holds no array")
+    found: dict[Any, str] = {}
+    for path, x in zip(tree.paths, tree.leaves, strict=True):
+        check_array(who, path, "an array", x)
+        found.setdefault(namespace(x), path)
+    if len(found) > 1:
+        (xp, here), (other, there), *_ = found.items()
+        raise TypeError(
+            f"{who}: {there} is an array of {other.__name__}, but {here} is one of {xp.__name__}"
+        )
+    return next(iter(found))
+
+
+def check_array(who: str, path: str, wanted: str, x: Any) -> None:
+    """Raise unless ``x`` is a real floating array."""
+    if not is_array(x):
+        raise TypeError(f"{who}: {path} must be {wanted}, got {type(x).__name__}")
+    if dtype_name(x.dtype) not in WIDTH:
+        hint = "; view it as two reals" if "complex" in str(x.dtype) else ""
+        raise TypeError(f"{who}: {path} must be real floating, got dtype {x.dtype}{hint}")
+
+
+def check_alike(who: str, path: str, what: str, x: Any, param: Array, xp: Namespace) -> None:
+    """Raise unless ``x`` is an array beside ``param``: of its namespace, shape and device."""
+    check_array(who, f"{what} of {path}", "an array or None", x)
+    if namespace(x) is not xp:
+        raise TypeError(
+            f"{who}: {what} of {path} is an array of {namespace(x).__name__}, "
+            f"but the parameter is one of {xp.__name__}"
+        )
+    if x.shape != param.shape and not (what.startswith("slot") and x.shape == ()):
+        raise ValueError(
+            f"{who}: {what} of {path} must have shape {tuple(param.shape)}, got {tuple(x.shape)}"
+        )
+    there, here = device(x, xp), device(param, xp)
+    scalar = x.shape == ()
+    if there != here and not scalar:
+        raise ValueError(f"{who}: {what} of {path} is on {there}, but the parameter on {here}")
+
+
+def split(who: str, what: str, tree: Tree, other: Any) -> list[Any]:
+    """The parts of ``other`` in the places of ``tree``."""
+    try:
+        return tree.split(other)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(
+            f"{who}: the {what} must have the structure of the parameters: {error}"
+        ) from None
+
+
+def slots_of(who: str, rule: Any, tree: Tree, slots: Any) -> list[Any]:
+    """Trees of slots, one for each field, as one rule's State for each parameter."""
+    if getattr(slots, "_fields", None) != rule.State._fields:
+        got = getattr(slots, "_fields", type(slots).__name__)
+        raise ValueError(f"{who}: its slots are {rule.State._fields}, got a state with {got}")
+    columns = [
+        [None] * len(tree.leaves) if s is None else split(who, f"slot {name!r}", tree, s)
+        for name, s in zip(slots._fields, slots, strict=True)
+    ]
+    return (
+        [rule.State(*row) for row in zip(*columns, strict=True)]
+        if columns
+        else [rule.State() for _ in tree.leaves]
+    )
+
+
+def resolve(
+    rule: Any, hyper: dict[str, Any], override: dict[str, Any], count: Any
+) -> dict[str, Any]:
+    """The hyperparameters of the step after ``count`` steps; numbers as Python floats."""
+    check(rule, override, step=True)
+    values = {k: v(count) if callable(v) else v for k, v in (hyper | override).items()}
+    changed = {k: values[k] for k, v in hyper.items() if callable(v) or callable(override.get(k))}
+    check(rule, changed)
+    values = {k: plain(v) for k, v in values.items()}
+    if changed or override:
+        check_together(rule, values)
+    return values
+
+
+def plain(value: Any) -> Any:
+    """A number, or NumPy's 0-d array, as a float; anything else as it is."""
+    if isinstance(value, bool | str):
+        return value
+    if isinstance(value, numbers.Real) or (isinstance(value, np.ndarray) and value.ndim == 0):
+        return float(value)
+    return value
+
+
+def local(value: Any, who: str, path: str, param: Array, xp: Namespace) -> Any:
+    """A hyperparameter that is an array, in the parameter's namespace and compute dtype."""
+    if not is_array(value):
+        return value
+    dtype = compute_dtype(param.dtype, xp)
+    if namespace(value) is not xp:
+        if value.shape == ():
+            return float(value)
+        value = xp.asarray(np.asarray(value), dtype=dtype)
+    try:
+        fits = np.broadcast_shapes(tuple(value.shape), tuple(param.shape)) == tuple(param.shape)
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError(
+            f"{who}: a hyperparameter of shape {tuple(value.shape)} does not broadcast "
+            f"against {path} of shape {tuple(param.shape)}"
+        )
+    return cast(value, dtype, xp)
+
+
+def masked(who: str, mask: Any, params: Any, tree: Tree) -> list[bool]:
+    """Which parameters decay."""
+    if mask is None:
+        return [True] * len(tree.leaves)
+    found = split(who, "decay_mask", tree, mask(params) if callable(mask) else mask)
+    for path, x in zip(tree.paths, found, strict=True):
+        if not isinstance(x, bool | np.bool_):
+            raise TypeError(f"{who}: decay_mask of {path} must be a bool, got {x!r}")
+    return [bool(x) for x in found]
+
+
+def plan(
+    rule: Any,
+    hyper: dict[str, Any],
+    override: dict[str, Any],
+    decay_mask: Any,
+    params: Any,
+    grads: Any,
+    state: Any,
+) -> Plan:
+    """Everything that a step needs, or the error that says why it cannot run."""
+    who = name_of(rule)
+    starts = {k for k, h in hyperparameters(rule).items() if h.start}
+    tree = Tree(params)
+    xp = one_namespace(who, tree)
+    if getattr(state, "_fields", None) != ("step", "shared", "slots"):
+        raise TypeError(f"{who}: state must be what init or step gave, got {type(state).__name__}")
+    gs = split(who, "gradients", tree, grads)
+    slots = slots_of(who, rule, tree, state.slots)
+    mask = masked(who, decay_mask, params, tree)
+    count = known(state.step, xp)
+    values = resolve(rule, hyper, override, count)
+    taken = {k: v for k, v in values.items() if k not in starts}
+    paths = tree.paths
+    parts, places = [], []
+    for i, (path, p, g, s) in enumerate(zip(paths, tree.leaves, gs, slots, strict=True)):
+        for name, slot in zip(s._fields, s, strict=True):
+            if slot is not None:
+                check_alike(who, path, f"slot {name!r}", slot, p, xp)
+        if g is None:
+            continue
+        check_alike(who, path, "gradient", g, p, xp)
+        mine = {k: local(v, who, path, p, xp) for k, v in taken.items()}
+        t = count + 1
+        t = t if isinstance(t, int) else xp.astype(t, compute_dtype(p.dtype, xp))
+        parts.append(Part(path, p, g, s, mine, t, mask[i]))
+        places.append(i)
+    return Plan(xp, tree, parts, places, slots, values, count + 1)

@@ -1,0 +1,151 @@
+"""A rule's hyperparameters, read off its signatures, and the errors for those given wrongly."""
+
+import difflib
+import functools
+import inspect
+import numbers
+import types
+import typing
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from . import rules
+from ._types import Range
+
+FUNCTIONS = ("init", "share", "measure", "adapt", "update")
+GIVEN = {"xp", "shared"}  # keyword-only, but passed by the optimizer
+
+
+class Hyper(NamedTuple):
+    """One hyperparameter."""
+
+    default: Any
+    legal: Range | tuple[Any, ...]  # an interval, or the values to choose from
+    optional: bool  # None is legal too
+    start: bool  # read only before the first step
+
+    def check(self, value: Any) -> str | None:
+        """What is legal, where ``value`` is not. Arrays are looked at only if they are NumPy's."""
+        if value is None:
+            return None if self.optional else str(self.legal)
+        if isinstance(self.legal, tuple):
+            ok = any(type(value) is type(v) and value == v for v in self.legal)
+            return None if ok else " or ".join(map(repr, self.legal))
+        if isinstance(value, bool | str):
+            return f"a number in {self.legal}"
+        if isinstance(value, np.ndarray | np.generic):
+            ok = value.dtype.kind in "fiu" and all(v in self.legal for v in value.ravel().tolist())
+        elif isinstance(value, numbers.Real):
+            ok = value in self.legal
+        else:
+            ok = hasattr(value, "shape")  # another library's array: its values are not fetched
+        return None if ok else str(self.legal)
+
+
+WEIGHT_DECAY = Hyper(0.0, Range("[0, inf)"), optional=False, start=False)
+
+
+def name_of(rule: Any) -> str:
+    """A rule's own name: ``adamax`` for the module ``arrayopt.rules.adamax``."""
+    return str(getattr(rule, "__name__", type(rule).__name__)).rpartition(".")[2]
+
+
+def title_of(rule: Any) -> str:
+    """The first words of its docstring: its name in the literature."""
+    return (inspect.getdoc(rule) or name_of(rule)).splitlines()[0].rstrip(".")
+
+
+def functions_of(rule: Any) -> dict[str, Any]:
+    """Those of the rule's functions that there are."""
+    return {f: getattr(rule, f) for f in FUNCTIONS if hasattr(rule, f)}
+
+
+@functools.cache
+def hyperparameters(rule: Any) -> dict[str, Hyper]:
+    """Name, default and legal range of each hyperparameter of ``rule``, ``update``'s first."""
+    found: dict[str, Hyper] = {}
+    readers: dict[str, set[str]] = {}
+    for function, call in sorted(functions_of(rule).items(), key=lambda f: f[0] != "update"):
+        hints = typing.get_type_hints(call, include_extras=True)
+        for name, p in inspect.signature(call).parameters.items():
+            if p.kind is not p.KEYWORD_ONLY or name in GIVEN:
+                continue
+            readers.setdefault(name, set()).add(function)
+            if p.default is not p.empty:
+                found[name] = Hyper(p.default, *_legal(hints[name]), start=False)
+    missing = readers.keys() - found
+    if missing:
+        raise TypeError(f"{name_of(rule)}: no default for {', '.join(sorted(missing))}")
+    return {k: h._replace(start=readers[k] <= {"init", "share"}) for k, h in found.items()}
+
+
+def _legal(hint: Any) -> tuple[Range | tuple[Any, ...], bool]:
+    """The legal range that a type hint stands for, and whether None is legal too."""
+    args = typing.get_args(hint)
+    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
+        (inner,) = (a for a in args if a is not type(None))
+        return _legal(inner)[0], True
+    if typing.get_origin(hint) is Literal:
+        return args, False
+    if hint is bool:
+        return (False, True), False
+    ranges = [a for a in getattr(hint, "__metadata__", ()) if isinstance(a, Range)]
+    if not ranges:
+        raise TypeError(f"a hyperparameter's type must carry its range or its choices, got {hint}")
+    return ranges[0], False
+
+
+@functools.cache
+def reads(rule: Any, function: str) -> frozenset[str]:
+    """The names of the hyperparameters that one of the rule's functions takes."""
+    parameters = inspect.signature(getattr(rule, function)).parameters.values()
+    names = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return frozenset(hyperparameters(rule))
+    return frozenset(names - GIVEN)
+
+
+def check(rule: Any, given: dict[str, Any], *, step: bool = False) -> None:
+    """Raise for an unknown name or a value out of range; ``step`` for those given to a step."""
+    known = hyperparameters(rule) | {"weight_decay": WEIGHT_DECAY}
+    for name, value in given.items():
+        if name not in known:
+            raise TypeError(_unknown(rule, name, list(known)))
+        hyper = known[name]
+        if step and hyper.start:
+            raise TypeError(f"{name_of(rule)}: {name} is read before the first step only")
+        if callable(value):
+            if isinstance(hyper.legal, tuple) or hyper.start:
+                raise TypeError(f"{name_of(rule)}: {name} cannot be a schedule")
+            continue
+        legal = hyper.check(value)
+        if legal:
+            raise ValueError(f"{name_of(rule)}: {name} must be in {legal}, got {value!r}")
+
+
+def check_together(rule: Any, values: dict[str, Any]) -> None:
+    """Raise where numbers that are legal one by one are not so together."""
+    if not hasattr(rule, "validate"):
+        return
+    taken = {k: values[k] for k in reads(rule, "validate")}
+    if all(v is None or isinstance(v, int | float | str) for v in taken.values()):
+        try:
+            rule.validate(**taken)
+        except ValueError as error:
+            raise ValueError(f"{name_of(rule)}: {error}") from None
+
+
+def _unknown(rule: Any, name: str, known: list[str]) -> str:
+    message = f"{title_of(rule)}. Its rule {name_of(rule)} has no hyperparameter {name!r}"
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    if close:
+        message += f"; did you mean {close[0]!r}?"
+    owners = [
+        f"{other} ({title_of(rules.find(other))})"
+        for other in rules.names()
+        if name in hyperparameters(rules.find(other))
+    ]
+    if owners:
+        message += f"; {', '.join(owners[:3])} {'have' if owners[1:] else 'has'} it"
+    return f"{message}. It has {', '.join(known)}."

@@ -1,0 +1,102 @@
+"""One rule applied to one parameter, with what surrounds it: sign, decay, precision.
+
+Everything here is elementwise, so it may be called on a whole parameter or on blocks of it.
+"""
+
+from typing import Any, NamedTuple
+
+import optree
+
+from ._math import pick, total
+from ._namespace import cast, compute_dtype
+from ._schema import reads
+from ._types import Array, Namespace, Scalar
+
+
+class Around(NamedTuple):
+    """What an optimizer does around its rule."""
+
+    rule: Any
+    decay: str  # "coupled", "decoupled" or "independent"
+    maximize: bool
+
+
+class Part(NamedTuple):
+    """One parameter in one step, or one block of it."""
+
+    path: str
+    param: Array
+    grad: Array
+    slots: Any  # the rule's State
+    values: dict[str, Any]  # hyperparameters; arrays in the compute dtype
+    t: Scalar
+    decays: bool
+
+    def block(self, index: Any) -> "Part":
+        """The part at ``index``; what has one value per parameter goes along whole."""
+        shape = self.param.shape
+
+        def cut(x: Any) -> Any:
+            return x[index] if getattr(x, "shape", ()) == shape != () else x
+
+        return self._replace(
+            param=self.param[index],
+            grad=self.grad[index],
+            slots=type(self.slots)(*map(cut, self.slots)),
+            values={k: cut(v) for k, v in self.values.items()},
+        )
+
+
+def measure(around: Around, part: Part, *, xp: Namespace) -> dict[str, Array]:
+    """The sums over this part that the rule asks for: 0-d, in the widest dtype; or none."""
+    if not hasattr(around.rule, "measure"):
+        return {}
+    _, grad, slots = _prepared(around, part, xp)
+    kwargs = keep(around.rule, "measure", part.values)
+    terms = around.rule.measure(part.param, grad, slots, part.t, **kwargs, xp=xp)
+    return {name: total(x, xp=xp) for name, x in terms.items()}
+
+
+def move(around: Around, part: Part, shared: Any, *, xp: Namespace) -> tuple[Array, Any]:
+    """The new parameter and slots, each in the dtype that the old one had."""
+    param, grad, slots = _prepared(around, part, xp)
+    values = part.values
+    rate = values["weight_decay"]
+    if around.decay != "coupled" and part.decays and not is_zero(rate):
+        # not times lr: still none where lr is 0, so that such a step leaves everything in place
+        rate = (
+            values["lr"] * rate
+            if around.decay == "decoupled"
+            else pick(values["lr"] == 0, 0.0, rate, xp=xp)
+        )
+        param = param * (1 - rate)
+    kwargs = keep(around.rule, "update", values)
+    if shared != ():
+        kwargs["shared"] = optree.tree_map(lambda x: cast(x, param.dtype, xp), shared)
+    new, after = around.rule.update(param, grad, slots, part.t, **kwargs, xp=xp)
+    old = part.slots
+    after = (a if b is None else cast(a, b.dtype, xp) for a, b in zip(after, old, strict=True))
+    return cast(new, part.param.dtype, xp), type(old)(*after)
+
+
+def keep(rule: Any, function: str, values: dict[str, Any]) -> dict[str, Any]:
+    """Those of ``values`` that the rule's function takes."""
+    return {k: values[k] for k in reads(rule, function)}
+
+
+def is_zero(x: Any) -> bool:
+    """Whether ``x`` is a Python number equal to 0; never for an array."""
+    return isinstance(x, int | float) and x == 0
+
+
+def _prepared(around: Around, part: Part, xp: Namespace) -> tuple[Array, Array, Any]:
+    """Parameter, gradient and slots in the compute dtype; the gradient turned and decayed."""
+    dtype = compute_dtype(part.param.dtype, xp)
+    param, grad = cast(part.param, dtype, xp), cast(part.grad, dtype, xp)
+    slots = type(part.slots)(*(s if s is None else cast(s, dtype, xp) for s in part.slots))
+    if around.maximize:
+        grad = -grad
+    rate = part.values["weight_decay"]
+    if around.decay == "coupled" and part.decays and not is_zero(rate):
+        grad = grad + rate * param
+    return param, grad, slots

@@ -1,0 +1,39 @@
+"""Types shared by every rule. A hyperparameter's type carries its legal range."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeAlias
+
+Array: TypeAlias = Any  # any array with the operators of the Array API
+Namespace: TypeAlias = Any  # the module that array came from, as array_namespace() gives it
+Scalar: TypeAlias = Any  # a Python number, a 0-d array, or an array that broadcasts
+
+
+@dataclass(frozen=True)
+class Range:
+    """An interval written as in mathematics: ``Range("[0, 1)")``."""
+
+    text: str
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        low, high = self.text[1:-1].split(",")
+        return float(low), float(high)
+
+    def __contains__(self, value: Any) -> bool:
+        """Whether a number lies inside; NaN never does."""
+        low, high = self.bounds
+        above = value >= low if self.text[0] == "[" else value > low
+        below = value <= high if self.text[-1] == "]" else value < high
+        return bool(above and below)
+
+    def __str__(self) -> str:
+        return self.text
+
+
+Rate: TypeAlias = Annotated[Scalar, Range("[0, inf)")]  # step size
+Decay: TypeAlias = Annotated[Scalar, Range("[0, 1)")]  # weight of the past in a running mean
+Fraction: TypeAlias = Annotated[Scalar, Range("[0, 1]")]  # a mixture of two quantities
+Epsilon: TypeAlias = Annotated[Scalar, Range("[0, inf)")]  # guard of a division
+Weight: TypeAlias = Annotated[Scalar, Range("[0, inf)")]  # factor of a term
+Positive: TypeAlias = Annotated[Scalar, Range("(0, inf)")]
+Bound: TypeAlias = Annotated[Scalar, Range("(0, inf]")]  # inf turns the clipping off

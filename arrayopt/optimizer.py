@@ -1,0 +1,216 @@
+"""A rule with its hyperparameters, as pure functions over a tree of arrays."""
+
+import functools
+import inspect
+import operator
+from typing import Any, Literal, NamedTuple
+
+import array_api_compat as compat
+import optree
+
+from . import rules
+from ._math import widest
+from ._namespace import cast, compute_dtype, first_step, is_traced, quiet
+from ._plan import Plan, one_namespace, plan
+from ._schema import check, check_together, hyperparameters, name_of
+from ._step import Around, keep, measure, move
+from ._tree import Tree
+from ._types import Array, Namespace
+
+DECAYS = ("coupled", "decoupled", "independent")
+NONFINITE = ("propagate", "raise", "skip")
+
+
+class State(NamedTuple):
+    """State of an optimizer: a tree that JAX, torch and optree know as it is."""
+
+    step: Any  # number of steps taken: an int, or a 0-d integer array in JAX and torch
+    shared: Any  # the rule's Shared, of 0-d arrays; () if it has none
+    slots: Any  # the rule's State; each slot a tree like the parameters, or None if it is off
+
+
+class Optimizer:
+    r"""A rule with its hyperparameters bound: ``init`` and ``step``, both pure.
+
+    Args:
+        rule: a module such as ``arrayopt.adamax``, or its name.
+        weight_decay: the factor :math:`\lambda`; 0 for none.
+        decay: how it acts. ``"coupled"``: :math:`g \leftarrow g + \lambda p` (L2).
+            ``"decoupled"``: :math:`p \leftarrow (1 - \eta \lambda) p` before the step.
+            ``"independent"``: :math:`p \leftarrow (1 - \lambda) p`, and nothing where
+            :math:`\eta = 0`. The default is that of the rule's source.
+        decay_mask: which parameters decay: a tree of bools like the parameters, or a function
+            that makes one from them. All do if it is None.
+        maximize: turns every gradient's sign, before the decay.
+        nonfinite: what to do with a NaN or an infinity in any gradient. ``"propagate"`` it,
+            ``"raise"`` FloatingPointError, or ``"skip"`` the step: parameters, slots and step
+            number stay. The last two read one flag back from a GPU in each step.
+        hyper: the rule's hyperparameters; ``arrayopt show RULE`` lists them. Each is a number, a
+            schedule (a function of the number of steps taken, 0 at the first), a 0-d array, or
+            an array that broadcasts against every parameter.
+
+    float16 and bfloat16 parameters have float32 state and arithmetic; the result is rounded once.
+
+    >>> import numpy as np
+    >>> opt = Optimizer("adamax", lr=0.1)
+    >>> params = {"w": np.ones(2)}
+    >>> state = opt.init(params)
+    >>> params, state = opt.step(params, {"w": np.array([3.0, 0.0])}, state)
+    >>> params["w"].round(6).tolist()
+    [0.9, 1.0]
+    """
+
+    def __init__(
+        self,
+        rule: Any,
+        *,
+        weight_decay: Any = 0.0,
+        decay: Literal["coupled", "decoupled", "independent"] | None = None,
+        decay_mask: Any = None,
+        maximize: bool = False,
+        nonfinite: Literal["propagate", "raise", "skip"] = "propagate",
+        **hyper: Any,
+    ) -> None:
+        self.rule = rules.find(rule) if isinstance(rule, str) else rule
+        for part in ("State", "init", "update"):
+            if not hasattr(self.rule, part):
+                raise TypeError(f"{self.rule!r} is not a rule: it has no {part}")
+        self.name = name_of(self.rule)
+        how = getattr(self.rule, "DECAY", "decoupled") if decay is None else decay
+        for name, value, legal in (
+            ("decay", how, DECAYS),
+            ("nonfinite", nonfinite, NONFINITE),
+            ("maximize", maximize, (False, True)),
+        ):
+            if not any(type(value) is type(v) and value == v for v in legal):
+                raise ValueError(f"{self.name}: {name} must be one of {legal}, got {value!r}")
+        self.hyper = {k: h.default for k, h in hyperparameters(self.rule).items()}
+        self.hyper |= hyper | {"weight_decay": weight_decay}
+        check(self.rule, self.hyper)
+        check_together(self.rule, self.hyper)
+        self.decay_mask, self.nonfinite = decay_mask, nonfinite
+        self.around = Around(self.rule, how, maximize)
+
+    def options(self) -> dict[str, Any]:
+        """Every keyword that makes this optimizer again."""
+        return self.hyper | {
+            "decay": self.around.decay,
+            "decay_mask": self.decay_mask,
+            "maximize": self.around.maximize,
+            "nonfinite": self.nonfinite,
+        }
+
+    def __repr__(self) -> str:
+        options = ", ".join(f"{k}={v!r}" for k, v in self.options().items())
+        return f"{type(self).__name__}({self.name!r}, {options})"
+
+    def __reduce__(self) -> Any:  # a module cannot be pickled, its name can
+        module = inspect.ismodule(self.rule) and self.name in rules.names()
+        return _make, (type(self), self.name if module else self.rule, self.options())
+
+    def init(self, params: Any) -> State:
+        """The state before the first step; ``params`` is a tree of real floating arrays."""
+        tree = Tree(params)
+        xp = one_namespace(self.name, tree)
+        kwargs = keep(self.rule, "init", self.hyper)
+        with quiet(xp):
+            slots = [self._start(p, kwargs, xp) for p in tree.leaves]
+            shared = self._share(tree.leaves[0], xp)
+        return State(first_step(xp), shared, self._trees(tree, slots))
+
+    def step(self, params: Any, grads: Any, state: State, **override: Any) -> tuple[Any, State]:
+        """One step: the new parameters and state. Nothing that was given is modified.
+
+        Args:
+            params: a tree like the one that ``init`` was given.
+            grads: a tree like it; None in a parameter's place leaves it and its slots alone.
+            state: from ``init`` or the step before.
+            override: hyperparameters for this step alone, such as ``lr=0.1``.
+
+        Raises:
+            TypeError, ValueError: wrong structure, dtype, shape, namespace, device or value.
+            FloatingPointError: a gradient is not finite and ``nonfinite="raise"``.
+        """
+        todo = self.plan(params, grads, state, override)
+        xp = todo.xp
+        with quiet(xp):
+            finite = self._finite(todo)
+            if finite is False:
+                return params, state
+            sums = [measure(self.around, part, xp=xp) for part in todo.parts]
+            shared = self.adapt(todo, state.shared, sums)
+            leaves, slots = list(todo.tree.leaves), list(todo.slots)
+            for i, part in zip(todo.places, todo.parts, strict=True):
+                leaves[i], slots[i] = move(self.around, part, shared, xp=xp)
+            after = State(state.step + 1, shared, self._trees(todo.tree, slots))
+            if finite is True:
+                return todo.tree.join(leaves), after
+            return _where(finite, (todo.tree.join(leaves), after), (params, state), xp)
+
+    def plan(self, params: Any, grads: Any, state: State, override: dict[str, Any]) -> Plan:
+        """The step that these arguments ask for, checked; for engines that carry it out."""
+        return plan(self.rule, self.hyper, override, self.decay_mask, params, grads, state)
+
+    def adapt(self, todo: Plan, shared: Any, sums: list[dict[str, Array]]) -> Any:
+        """The rule's shared state for this step, from the sums over each of its parts."""
+        if shared == () or not sums:
+            return shared
+        whole = {k: functools.reduce(operator.add, (s[k] for s in sums)) for k in sums[0]}
+        kwargs = keep(self.rule, "adapt", todo.parts[0].values)
+        new = self.rule.adapt(shared, whole, todo.parts[0].t, **kwargs, xp=todo.xp)
+        if any(x.shape != () for x in optree.tree_leaves(new)):
+            raise ValueError(
+                f"{self.name} has state of the whole optimizer: its hyperparameters "
+                "must be numbers or 0-d arrays"
+            )
+        return optree.tree_map(lambda a, b: cast(a, b.dtype, todo.xp), new, shared)
+
+    def _start(self, param: Array, kwargs: dict[str, Any], xp: Namespace) -> Any:
+        param = cast(param, compute_dtype(param.dtype, xp), xp)
+        slots = self.rule.init(param, **kwargs, xp=xp)
+        return type(slots)(*(s if s is None else cast(s, param.dtype, xp) for s in slots))
+
+    def _share(self, like: Array, xp: Namespace) -> Any:
+        if not hasattr(self.rule, "share"):
+            return ()
+        dtype = widest(xp.float32, xp=xp)
+        where = {} if compat.is_jax_namespace(xp) else {"device": compat.device(like)}
+        start = self.rule.share(**keep(self.rule, "share", self.hyper))
+        return optree.tree_map(lambda x: xp.asarray(x, dtype=dtype, **where), start)
+
+    def _trees(self, tree: Tree, slots: list[Any]) -> Any:
+        columns = zip(*slots, strict=True)
+        return self.rule.State(*(None if c[0] is None else tree.join(list(c)) for c in columns))
+
+    def _finite(self, todo: Plan) -> Any:
+        """Whether every gradient is finite: a bool, or a 0-d array where a trace holds it."""
+        if self.nonfinite == "propagate" or not todo.parts:
+            return True
+        xp = todo.xp
+        flags = [xp.all(xp.isfinite(part.grad)) for part in todo.parts]
+        if self.nonfinite == "raise":
+            self.raise_nonfinite(todo, flags)
+        every = functools.reduce(xp.logical_and, flags)
+        return every if is_traced(every, xp) else bool(every)
+
+    def raise_nonfinite(self, todo: Plan, flags: list[Any]) -> None:
+        """FloatingPointError that names the first gradient whose flag is not set."""
+        for part, flag in zip(todo.parts, flags, strict=True):
+            if is_traced(flag, todo.xp, outside=False):
+                raise TypeError(
+                    f'{self.name}: nonfinite="raise" cannot work under a trace; '
+                    'use "skip" or "propagate"'
+                )
+            if not bool(flag):
+                raise FloatingPointError(f"{self.name}: the gradient of {part.path} is not finite")
+
+
+def _make(cls: Any, rule: Any, options: dict[str, Any]) -> Any:
+    return cls(rule, **options)
+
+
+def _where(condition: Array, new: Any, old: Any, xp: Namespace) -> Any:
+    """A tree's arrays from ``new`` where ``condition`` holds, else from ``old``."""
+    tree = Tree(new)
+    pairs = zip(tree.leaves, tree.split(old), strict=True)
+    return tree.join([xp.where(condition, a, b) for a, b in pairs])
