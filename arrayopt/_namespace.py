@@ -1,7 +1,10 @@
 """What an array is: its namespace, its dtype's precision, its device."""
 
 import contextlib
+import functools
 import sys
+import types
+from collections.abc import Callable
 from typing import Any
 
 import array_api_compat as compat
@@ -14,12 +17,60 @@ WIDTH = {"float16": 16, "bfloat16": 16, "float32": 32, "float64": 64}
 
 def is_array(x: Any) -> bool:
     """Whether ``x`` is an array of some namespace; NumPy's scalars count as 0-d arrays."""
-    return bool(compat.is_array_api_obj(x))
+    return type(x) in _NAMESPACES or bool(compat.is_array_api_obj(x))
 
 
 def namespace(x: Array) -> Namespace:
     """The array library's module, completed to the standard where it falls short."""
-    return compat.array_namespace(x)
+    if type(x) not in _NAMESPACES:
+        xp = compat.array_namespace(x)
+        mend = _MENDED.get(xp.__name__)
+        _NAMESPACES[type(x)] = xp if mend is None else _completed(xp, mend)
+    return _NAMESPACES[type(x)]
+
+
+_NAMESPACES: dict[type, Namespace] = {}  # those met so far; torch.compile follows a dict's look-up
+
+
+@functools.cache
+def _completed(xp: Namespace, mend: Callable[[Namespace], dict[str, Any]]) -> Namespace:
+    module = types.ModuleType(xp.__name__, xp.__doc__)  # array_api_compat goes by the name
+    module.__dict__.update(vars(xp) | mend(xp))
+    return module
+
+
+def _torch(xp: Namespace) -> dict[str, Any]:
+    """Where torch is not correctly rounded, and where array_api_compat cannot be compiled."""
+    torch = sys.modules["torch"]
+
+    def sqrt(x: Array) -> Array:
+        # torch's own, on a CPU and not compiled, is MKL's: 1 ulp off for every sixth float32
+        plain = type(x) in (torch.Tensor, torch.nn.Parameter) and x.device.type == "cpu"
+        if not plain or is_traced(x, xp) or (x.requires_grad and torch.is_grad_enabled()):
+            return torch.sqrt(x)
+        return torch.from_numpy(np.asarray(np.sqrt(x.detach().numpy())))  # shares the memory
+
+    def maximum(x: Array, y: Any) -> Array:
+        return torch.clamp(x, min=y) if isinstance(y, int | float) else torch.maximum(x, y)
+
+    def minimum(x: Array, y: Any) -> Array:
+        return torch.clamp(x, max=y) if isinstance(y, int | float) else torch.minimum(x, y)
+
+    return {"sqrt": sqrt, "where": torch.where, "maximum": maximum, "minimum": minimum}
+
+
+def _mlx(xp: Namespace) -> dict[str, Any]:
+    """MLX's ``sum`` takes no dtype."""
+    return {"sum": lambda x, *, dtype: xp.sum(x.astype(dtype))}
+
+
+_MENDED = {"array_api_compat.torch": _torch, "mlx.core": _mlx}
+
+
+def library(xp: Namespace) -> str:
+    """The array library's name: ``"numpy"``, ``"torch"``, ``"jax"``, ``"mlx"``, ..."""
+    name: str = xp.__name__
+    return name.removeprefix("array_api_compat.").partition(".")[0]
 
 
 def dtype_name(dtype: Any) -> str:
@@ -41,14 +92,14 @@ def cast(x: Array, dtype: Any, xp: Namespace) -> Array:
 
 def device(x: Array, xp: Namespace) -> Any:
     """Where ``x`` lies; None where that is not for us to ask (traced or lazy arrays)."""
-    if compat.is_jax_namespace(xp) or compat.is_dask_namespace(xp):
+    if library(xp) in ("jax", "dask"):
         return None
     return getattr(x, "device", None)
 
 
 def is_host(xp: Namespace) -> bool:
     """Whether its arrays live in NumPy, where bad arithmetic warns."""
-    return bool(compat.is_numpy_namespace(xp) or compat.is_array_api_strict_namespace(xp))
+    return library(xp) in ("numpy", "array_api_strict")
 
 
 def quiet(xp: Namespace) -> contextlib.AbstractContextManager[Any]:
@@ -58,9 +109,9 @@ def quiet(xp: Namespace) -> contextlib.AbstractContextManager[Any]:
 
 def first_step(xp: Namespace) -> Any:
     """The number of steps taken before the first: 0, as an array where a trace may carry it."""
-    if compat.is_jax_namespace(xp):
+    if library(xp) == "jax":
         return xp.zeros((), dtype=xp.int32)
-    if compat.is_torch_namespace(xp):
+    if library(xp) == "torch":
         return xp.zeros((), dtype=xp.int64, device="cpu")
     return 0
 
@@ -71,9 +122,9 @@ def is_traced(x: Any, xp: Namespace, *, outside: bool = True) -> bool:
     JAX arrays count as traced even outside of a trace (an answer would wait for the device),
     unless ``outside`` is False.
     """
-    if compat.is_jax_namespace(xp):
+    if library(xp) == "jax":
         return outside or isinstance(x, sys.modules["jax"].core.Tracer)
-    if compat.is_torch_namespace(xp):
+    if library(xp) == "torch":
         torch = sys.modules["torch"]
         wrapped = torch._C._functorch.is_functorch_wrapped_tensor
         return bool(torch.compiler.is_compiling() or wrapped(x))

@@ -15,8 +15,8 @@ from ._namespace import (
     known,
     namespace,
 )
-from ._schema import check, check_together, hyperparameters, name_of
-from ._step import Part
+from ._schema import check, check_together
+from ._step import Part, is_off
 from ._tree import Tree
 from ._types import Array, Namespace, Scalar
 
@@ -92,7 +92,7 @@ def slots_of(who: str, rule: Any, tree: Tree, slots: Any) -> list[Any]:
         got = getattr(slots, "_fields", type(slots).__name__)
         raise ValueError(f"{who}: its slots are {rule.State._fields}, got a state with {got}")
     columns = [
-        [None] * len(tree.leaves) if s is None else split(who, f"slot {name!r}", tree, s)
+        [()] * len(tree.leaves) if is_off(s) else split(who, f"slot {name!r}", tree, s)
         for name, s in zip(slots._fields, slots, strict=True)
     ]
     return (
@@ -106,12 +106,14 @@ def resolve(
     rule: Any, hyper: dict[str, Any], override: dict[str, Any], count: Any
 ) -> dict[str, Any]:
     """The hyperparameters of the step after ``count`` steps; numbers as Python floats."""
-    check(rule, override, step=True)
-    values = {k: v(count) if callable(v) else v for k, v in (hyper | override).items()}
-    changed = {k: values[k] for k, v in hyper.items() if callable(v) or callable(override.get(k))}
-    check(rule, changed)
-    values = {k: plain(v) for k, v in values.items()}
-    if changed or override:
+    if override:
+        check(rule, override, step=True)
+    given = {**hyper, **override}
+    schedules = [k for k, v in given.items() if callable(v)]
+    values = {k: plain(v(count) if k in schedules else v) for k, v in given.items()}
+    if schedules:
+        check(rule, {k: values[k] for k in schedules})
+    if schedules or override:
         check_together(rule, values)
     return values
 
@@ -127,7 +129,7 @@ def plain(value: Any) -> Any:
 
 def local(value: Any, who: str, path: str, param: Array, xp: Namespace) -> Any:
     """A hyperparameter that is an array, in the parameter's namespace and compute dtype."""
-    if not is_array(value):
+    if not hasattr(value, "shape"):
         return value
     dtype = compute_dtype(param.dtype, xp)
     if namespace(value) is not xp:
@@ -158,6 +160,7 @@ def masked(who: str, mask: Any, params: Any, tree: Tree) -> list[bool]:
 
 
 def plan(
+    who: str,
     rule: Any,
     hyper: dict[str, Any],
     override: dict[str, Any],
@@ -167,8 +170,6 @@ def plan(
     state: Any,
 ) -> Plan:
     """Everything that a step needs, or the error that says why it cannot run."""
-    who = name_of(rule)
-    starts = {k for k, h in hyperparameters(rule).items() if h.start}
     tree = Tree(params)
     xp = one_namespace(who, tree)
     if getattr(state, "_fields", None) != ("step", "shared", "slots"):
@@ -178,17 +179,16 @@ def plan(
     mask = masked(who, decay_mask, params, tree)
     count = known(state.step, xp)
     values = resolve(rule, hyper, override, count)
-    taken = {k: v for k, v in values.items() if k not in starts}
     paths = tree.paths
     parts, places = [], []
     for i, (path, p, g, s) in enumerate(zip(paths, tree.leaves, gs, slots, strict=True)):
         for name, slot in zip(s._fields, s, strict=True):
-            if slot is not None:
+            if not is_off(slot):
                 check_alike(who, path, f"slot {name!r}", slot, p, xp)
         if g is None:
             continue
         check_alike(who, path, "gradient", g, p, xp)
-        mine = {k: local(v, who, path, p, xp) for k, v in taken.items()}
+        mine = {k: local(v, who, path, p, xp) for k, v in values.items()}
         t = count + 1
         t = t if isinstance(t, int) else xp.astype(t, compute_dtype(p.dtype, xp))
         parts.append(Part(path, p, g, s, mine, t, mask[i]))

@@ -96,14 +96,16 @@ def _legal(hint: Any) -> tuple[Range | tuple[Any, ...], bool]:
     return ranges[0], False
 
 
-@functools.cache
-def reads(rule: Any, function: str) -> frozenset[str]:
-    """The names of the hyperparameters that one of the rule's functions takes."""
-    parameters = inspect.signature(getattr(rule, function)).parameters.values()
-    names = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
+def reads(rule: Any) -> dict[str, frozenset[str]]:
+    """The names of the hyperparameters that each of the rule's functions takes."""
+    return {f: _keywords(rule, call) for f, call in functions_of(rule).items()}
+
+
+def _keywords(rule: Any, call: Any) -> frozenset[str]:
+    parameters = inspect.signature(call).parameters.values()
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
         return frozenset(hyperparameters(rule))
-    return frozenset(names - GIVEN)
+    return frozenset(p.name for p in parameters if p.kind is p.KEYWORD_ONLY) - GIVEN
 
 
 def check(rule: Any, given: dict[str, Any], *, step: bool = False) -> None:
@@ -128,7 +130,7 @@ def check_together(rule: Any, values: dict[str, Any]) -> None:
     """Raise where numbers that are legal one by one are not so together."""
     if not hasattr(rule, "validate"):
         return
-    taken = {k: values[k] for k in reads(rule, "validate")}
+    taken = {k: values[k] for k in _keywords(rule, rule.validate)}
     if all(v is None or isinstance(v, int | float | str) for v in taken.values()):
         try:
             rule.validate(**taken)

@@ -9,14 +9,14 @@ import optree
 
 from ._math import pick, total
 from ._namespace import cast, compute_dtype
-from ._schema import reads
 from ._types import Array, Namespace, Scalar
 
 
 class Around(NamedTuple):
-    """What an optimizer does around its rule."""
+    """A rule and what an optimizer does around it."""
 
     rule: Any
+    reads: dict[str, frozenset[str]]  # the hyperparameters that each of its functions takes
     decay: str  # "coupled", "decoupled" or "independent"
     maximize: bool
 
@@ -32,27 +32,13 @@ class Part(NamedTuple):
     t: Scalar
     decays: bool
 
-    def block(self, index: Any) -> "Part":
-        """The part at ``index``; what has one value per parameter goes along whole."""
-        shape = self.param.shape
-
-        def cut(x: Any) -> Any:
-            return x[index] if getattr(x, "shape", ()) == shape != () else x
-
-        return self._replace(
-            param=self.param[index],
-            grad=self.grad[index],
-            slots=type(self.slots)(*map(cut, self.slots)),
-            values={k: cut(v) for k, v in self.values.items()},
-        )
-
 
 def measure(around: Around, part: Part, *, xp: Namespace) -> dict[str, Array]:
     """The sums over this part that the rule asks for: 0-d, in the widest dtype; or none."""
     if not hasattr(around.rule, "measure"):
         return {}
     _, grad, slots = _prepared(around, part, xp)
-    kwargs = keep(around.rule, "measure", part.values)
+    kwargs = keep(around, "measure", part.values)
     terms = around.rule.measure(part.param, grad, slots, part.t, **kwargs, xp=xp)
     return {name: total(x, xp=xp) for name, x in terms.items()}
 
@@ -70,18 +56,24 @@ def move(around: Around, part: Part, shared: Any, *, xp: Namespace) -> tuple[Arr
             else pick(values["lr"] == 0, 0.0, rate, xp=xp)
         )
         param = param * (1 - rate)
-    kwargs = keep(around.rule, "update", values)
+    kwargs = keep(around, "update", values)
     if shared != ():
         kwargs["shared"] = optree.tree_map(lambda x: cast(x, param.dtype, xp), shared)
     new, after = around.rule.update(param, grad, slots, part.t, **kwargs, xp=xp)
     old = part.slots
-    after = (a if b is None else cast(a, b.dtype, xp) for a, b in zip(after, old, strict=True))
+    after = [xp.asarray(a, copy=True) if a is part.grad else a for a in after]  # it is not ours
+    after = [a if is_off(b) else cast(a, b.dtype, xp) for a, b in zip(after, old, strict=True)]
     return cast(new, part.param.dtype, xp), type(old)(*after)
 
 
-def keep(rule: Any, function: str, values: dict[str, Any]) -> dict[str, Any]:
+def keep(around: Around, function: str, values: dict[str, Any]) -> dict[str, Any]:
     """Those of ``values`` that the rule's function takes."""
-    return {k: values[k] for k in reads(rule, function)}
+    return {k: v for k, v in values.items() if k in around.reads[function]}
+
+
+def is_off(slot: Any) -> bool:
+    """Whether a slot is one that the options at hand do not need."""
+    return isinstance(slot, tuple)
 
 
 def is_zero(x: Any) -> bool:
@@ -93,7 +85,7 @@ def _prepared(around: Around, part: Part, xp: Namespace) -> tuple[Array, Array, 
     """Parameter, gradient and slots in the compute dtype; the gradient turned and decayed."""
     dtype = compute_dtype(part.param.dtype, xp)
     param, grad = cast(part.param, dtype, xp), cast(part.grad, dtype, xp)
-    slots = type(part.slots)(*(s if s is None else cast(s, dtype, xp) for s in part.slots))
+    slots = type(part.slots)(*[s if is_off(s) else cast(s, dtype, xp) for s in part.slots])
     if around.maximize:
         grad = -grad
     rate = part.values["weight_decay"]

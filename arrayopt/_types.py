@@ -6,6 +6,7 @@ from typing import Annotated, Any, TypeAlias
 Array: TypeAlias = Any  # any array with the operators of the Array API
 Namespace: TypeAlias = Any  # the module that array came from, as array_namespace() gives it
 Scalar: TypeAlias = Any  # a Python number, a 0-d array, or an array that broadcasts
+Off: TypeAlias = tuple[()]  # in the place of a slot that the options at hand do not need
 
 
 @dataclass(frozen=True)

@@ -5,15 +5,14 @@ import inspect
 import operator
 from typing import Any, Literal, NamedTuple
 
-import array_api_compat as compat
 import optree
 
 from . import rules
 from ._math import widest
-from ._namespace import cast, compute_dtype, first_step, is_traced, quiet
+from ._namespace import cast, compute_dtype, device, first_step, is_traced, quiet
 from ._plan import Plan, one_namespace, plan
-from ._schema import check, check_together, hyperparameters, name_of
-from ._step import Around, keep, measure, move
+from ._schema import check, check_together, hyperparameters, name_of, reads
+from ._step import Around, Part, is_off, keep, measure, move
 from ._tree import Tree
 from ._types import Array, Namespace
 
@@ -26,7 +25,7 @@ class State(NamedTuple):
 
     step: Any  # number of steps taken: an int, or a 0-d integer array in JAX and torch
     shared: Any  # the rule's Shared, of 0-d arrays; () if it has none
-    slots: Any  # the rule's State; each slot a tree like the parameters, or None if it is off
+    slots: Any  # the rule's State; each slot a tree like the parameters, or () if it is off
 
 
 class Optimizer:
@@ -89,7 +88,7 @@ class Optimizer:
         check(self.rule, self.hyper)
         check_together(self.rule, self.hyper)
         self.decay_mask, self.nonfinite = decay_mask, nonfinite
-        self.around = Around(self.rule, how, maximize)
+        self.around = Around(self.rule, reads(self.rule), how, maximize)
 
     def options(self) -> dict[str, Any]:
         """Every keyword that makes this optimizer again."""
@@ -112,7 +111,7 @@ class Optimizer:
         """The state before the first step; ``params`` is a tree of real floating arrays."""
         tree = Tree(params)
         xp = one_namespace(self.name, tree)
-        kwargs = keep(self.rule, "init", self.hyper)
+        kwargs = keep(self.around, "init", self.hyper)
         with quiet(xp):
             slots = [self._start(p, kwargs, xp) for p in tree.leaves]
             shared = self._share(tree.leaves[0], xp)
@@ -149,14 +148,16 @@ class Optimizer:
 
     def plan(self, params: Any, grads: Any, state: State, override: dict[str, Any]) -> Plan:
         """The step that these arguments ask for, checked; for engines that carry it out."""
-        return plan(self.rule, self.hyper, override, self.decay_mask, params, grads, state)
+        return plan(
+            self.name, self.rule, self.hyper, override, self.decay_mask, params, grads, state
+        )
 
     def adapt(self, todo: Plan, shared: Any, sums: list[dict[str, Array]]) -> Any:
         """The rule's shared state for this step, from the sums over each of its parts."""
         if shared == () or not sums:
             return shared
         whole = {k: functools.reduce(operator.add, (s[k] for s in sums)) for k in sums[0]}
-        kwargs = keep(self.rule, "adapt", todo.parts[0].values)
+        kwargs = keep(self.around, "adapt", todo.parts[0].values)
         new = self.rule.adapt(shared, whole, todo.parts[0].t, **kwargs, xp=todo.xp)
         if any(x.shape != () for x in optree.tree_leaves(new)):
             raise ValueError(
@@ -168,19 +169,19 @@ class Optimizer:
     def _start(self, param: Array, kwargs: dict[str, Any], xp: Namespace) -> Any:
         param = cast(param, compute_dtype(param.dtype, xp), xp)
         slots = self.rule.init(param, **kwargs, xp=xp)
-        return type(slots)(*(s if s is None else cast(s, param.dtype, xp) for s in slots))
+        return type(slots)(*[s if is_off(s) else cast(s, param.dtype, xp) for s in slots])
 
     def _share(self, like: Array, xp: Namespace) -> Any:
         if not hasattr(self.rule, "share"):
             return ()
         dtype = widest(xp.float32, xp=xp)
-        where = {} if compat.is_jax_namespace(xp) else {"device": compat.device(like)}
-        start = self.rule.share(**keep(self.rule, "share", self.hyper))
+        where = {} if (there := device(like, xp)) is None else {"device": there}
+        start = self.rule.share(**keep(self.around, "share", self.hyper))
         return optree.tree_map(lambda x: xp.asarray(x, dtype=dtype, **where), start)
 
     def _trees(self, tree: Tree, slots: list[Any]) -> Any:
         columns = zip(*slots, strict=True)
-        return self.rule.State(*(None if c[0] is None else tree.join(list(c)) for c in columns))
+        return self.rule.State(*(() if is_off(c[0]) else tree.join(list(c)) for c in columns))
 
     def _finite(self, todo: Plan) -> Any:
         """Whether every gradient is finite: a bool, or a 0-d array where a trace holds it."""
@@ -189,14 +190,14 @@ class Optimizer:
         xp = todo.xp
         flags = [xp.all(xp.isfinite(part.grad)) for part in todo.parts]
         if self.nonfinite == "raise":
-            self.raise_nonfinite(todo, flags)
+            self.raise_nonfinite(todo.parts, flags, xp)
         every = functools.reduce(xp.logical_and, flags)
         return every if is_traced(every, xp) else bool(every)
 
-    def raise_nonfinite(self, todo: Plan, flags: list[Any]) -> None:
+    def raise_nonfinite(self, parts: list[Part], flags: list[Any], xp: Namespace) -> None:
         """FloatingPointError that names the first gradient whose flag is not set."""
-        for part, flag in zip(todo.parts, flags, strict=True):
-            if is_traced(flag, todo.xp, outside=False):
+        for part, flag in zip(parts, flags, strict=True):
+            if is_traced(flag, xp, outside=False):
                 raise TypeError(
                     f'{self.name}: nonfinite="raise" cannot work under a trace; '
                     'use "skip" or "propagate"'

@@ -30,7 +30,7 @@ forms instead of automatic differentiation; a dead element (V = 0) contributes 0
 from typing import Any, Literal, NamedTuple
 
 from .._math import clip, debias, guarded, pick, sign
-from .._types import Array, Bound, Decay, Epsilon, Fraction, Namespace, Rate, Scalar
+from .._types import Array, Bound, Decay, Epsilon, Fraction, Namespace, Off, Rate, Scalar
 
 DECAY = "decoupled"
 # A sum over elements rounds differently in each library; its error, of a few eps, moves every
@@ -65,7 +65,7 @@ class State(NamedTuple):
     v: Array  # running second moment, in units of g**2
     w: Array  # maximum or mean of every v so far
     g: Array  # the gradient of the step before
-    r: Array | None  # Yogi's reference, the mixed second moment; none with "ema", where it is v
+    r: Array | Off  # Yogi's reference, the mixed second moment; none with "ema", where it is v
     d_b1: Array  # derivatives of the parameter by each coefficient, in units of p
     d_b2: Array
     d_b3: Array
@@ -98,7 +98,7 @@ def validate(**hyper: Any) -> None:
 def init(param: Array, *, yogi_reference: str, xp: Namespace) -> State:
     """State before the first step."""
     zeros = State(*(xp.zeros_like(param) for _ in State._fields))
-    return zeros if yogi_reference == "mixed" else zeros._replace(r=None)
+    return zeros if yogi_reference == "mixed" else zeros._replace(r=())
 
 
 def measure(
@@ -190,5 +190,5 @@ def update(
     P = -lr / D
     Q = xp.where(V == 0, 0.0, lr * M / (2 * xp.where(V == 0, 1.0, root) * D * D))
     derivatives = (P * M_b1, Q * V_b2, P * M_b3 + Q * V_b3, Q * V_rho, Q * V_c)
-    r = mixed if yogi_reference == "mixed" else None
+    r = mixed if yogi_reference == "mixed" else ()
     return param - lr * M / D, State(m, n, v, w, grad, r, *derivatives)

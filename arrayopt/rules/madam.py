@@ -22,12 +22,13 @@ Bernstein et al., *Learning compositional functions via multiplicative weight up
 2020, Algorithm 1, https://arxiv.org/abs/2006.14560.
 
 Deviations from the authors' code: a gradient so small that :math:`g^2` underflows takes no step
-(theirs takes the largest), and a NaN gradient propagates (theirs freezes the element for ever).
+(theirs takes the largest), a NaN gradient propagates (theirs freezes the element for ever), and
+``lr = 0`` moves nothing, not even an element outside the bound.
 """
 
 from typing import NamedTuple
 
-from .._math import clip, debias, rms, sign
+from .._math import clip, debias, pick, rms, sign
 from .._types import Array, Bound, Decay, Namespace, Positive, Rate, Scalar
 
 DECAY = "decoupled"
@@ -69,4 +70,5 @@ def update(
     q = clip(xp.where(v == 0, 0.0, grad / root), -g_bound, g_bound, xp=xp)
     p = param * xp.exp(-lr * (q * sign(param, xp=xp)))
     bound = p_scale * state.scale
-    return clip(p, -bound, bound, xp=xp), State(v, state.scale)
+    p = pick(lr == 0, param, clip(p, -bound, bound, xp=xp), xp=xp)
+    return p, State(v, state.scale)

@@ -31,7 +31,7 @@ on such data no two libraries agree.
 from typing import NamedTuple
 
 from .._math import clip, debias, guarded
-from .._types import Array, Decay, Epsilon, Fraction, Namespace, Positive, Rate, Scalar
+from .._types import Array, Decay, Epsilon, Fraction, Namespace, Off, Positive, Rate, Scalar
 
 DECAY = "decoupled"
 
@@ -43,13 +43,13 @@ class State(NamedTuple):
     u: Array  # weighted sum of the gradient, in units of g
     v: Array  # weighted sum of the squared gradient, in units of g**2
     w: Array  # sum of the weights: 0 at first, then in (0, 1]
-    top: Array | None  # with amsgrad: largest denominator so far, in units of g
+    top: Array | Off  # with amsgrad: largest denominator so far, in units of g
 
 
 def init(param: Array, *, amsgrad: bool, xp: Namespace) -> State:
     """State before the first step."""
     zeros = State(*(xp.zeros_like(param) for _ in State._fields))
-    return zeros if amsgrad else zeros._replace(top=None)
+    return zeros if amsgrad else zeros._replace(top=())
 
 
 def validate(*, b_lo: Scalar, b_hi: Scalar, b_first: Scalar | None) -> None:
@@ -107,6 +107,6 @@ def update(
     m = b1 * state.m + (1 - b1) * grad
     ahead = b1 * m + (1 - b1) * grad if nesterov else m
     d = guarded(xp.sqrt(v / w), eps, xp=xp)
-    top = xp.maximum(state.top, d) if amsgrad else None
+    top = xp.maximum(state.top, d) if amsgrad else ()
     d = top if amsgrad else d
     return param - lr / debias(b1, t, xp=xp) * ahead / d, State(m, u, v, w, top)

@@ -20,7 +20,7 @@ first momentum is the undampened gradient, as in torch.
 from typing import NamedTuple
 
 from .._math import pick
-from .._types import Array, Fraction, Namespace, Rate, Scalar
+from .._types import Array, Fraction, Namespace, Off, Rate, Scalar
 
 DECAY = "coupled"  # torch.optim.SGD
 
@@ -28,13 +28,13 @@ DECAY = "coupled"  # torch.optim.SGD
 class State(NamedTuple):
     """One slot of the parameter's shape; none without momentum."""
 
-    m: Array | None  # decayed sum of gradients, in units of g
+    m: Array | Off  # decayed sum of gradients, in units of g
 
 
 def init(param: Array, *, momentum: Scalar, xp: Namespace) -> State:
     """State before the first step."""
     plain = isinstance(momentum, int | float) and momentum == 0
-    return State(m=None if plain else xp.zeros_like(param))
+    return State(m=() if plain else xp.zeros_like(param))
 
 
 def update(
@@ -50,7 +50,7 @@ def update(
     xp: Namespace,
 ) -> tuple[Array, State]:
     """One step; returns the new parameter and state and modifies nothing. ``t`` counts from 1."""
-    if state.m is None:
+    if isinstance(state.m, tuple):
         return param - lr * grad, state
     m = pick(t == 1, grad, momentum * state.m + (1 - dampening) * grad, xp=xp)
     d = grad + momentum * m if nesterov else m

@@ -1,0 +1,180 @@
+"""NumPy arrays, updated in place: block by block, on threads."""
+
+import math
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.lib.array_utils import byte_bounds
+
+import arrayopt as ao
+from arrayopt._step import Part, is_off, measure, move
+from arrayopt._tree import Tree
+
+from ._common import compiled, session, settle, usable
+
+__all__ = [
+    "DTYPES",
+    "InPlace",
+    "about",
+    "asarray",
+    "asnumpy",
+    "compiled",
+    "session",
+    "settle",
+    "usable",
+]
+DTYPES = ("float16", "float32", "float64")
+T = TypeVar("T")
+BLOCK = 1 << 19  # bytes: a rule's temporaries of this size stay in the cache
+# ALLOCATOR: glibc gives a freed block of more than 128 KiB back to the system, and every temporary
+# then costs page faults, twice the time of the arithmetic. Freeing one of just under 32 MiB, never
+# touched, once, makes it keep them, as in any program that has used an array of that size.
+
+
+class InPlace:
+    """Updates the caller's NumPy arrays in place.
+
+    The rule runs over blocks that fit the cache, on as many threads as there are cores (NumPy
+    releases its lock while it computes). The results are those of ``Optimizer.step`` to the bit,
+    but for rules with sums over elements (MADA), which are added up in another order.
+
+    Args:
+        params: a tree of writable NumPy arrays, none of which share memory.
+        rule, hyper: as for :class:`arrayopt.Optimizer`.
+        threads: how many; the number of cores by default.
+
+    A step that cannot run (see ``Optimizer.step``) changes nothing.
+
+    >>> import numpy as np
+    >>> w = np.ones(3)
+    >>> opt = InPlace({"w": w}, "sgd", lr=0.5)
+    >>> opt.step({"w": np.array([1.0, 0.0, 2.0])})
+    >>> w.tolist()
+    [0.5, 1.0, 0.0]
+    """
+
+    def __init__(self, params: Any, rule: Any, *, threads: int | None = None, **hyper: Any) -> None:
+        self.optimizer = ao.Optimizer(rule, **hyper)
+        self.params = params
+        tree = Tree(params)
+        named = list(zip(tree.paths, tree.leaves, strict=True))
+        for path, x in named:
+            if not isinstance(x, np.ndarray):
+                raise TypeError(
+                    f"{self.optimizer.name}: {path} must be a NumPy array, got {x!r:.80}"
+                )
+            if not x.flags.writeable:
+                raise ValueError(f"{self.optimizer.name}: {path} is read-only")
+        _check_overlap(self.optimizer.name, named, written=len(named))
+        self.state = self.optimizer.init(params)
+        self._threads = max(1, threads or len(os.sched_getaffinity(0)))
+        self._pool = ThreadPoolExecutor(self._threads)
+        np.empty(31 << 20, np.uint8)  # see ALLOCATOR
+
+    def step(self, grads: Any, **override: Any) -> None:
+        """One step, in place; ``override`` gives hyperparameters for this step alone."""
+        optimizer = self.optimizer
+        todo = optimizer.plan(self.params, grads, self.state, override)
+        named = [(part.path, part.param) for part in todo.parts]
+        named += [(f"the gradient of {part.path}", part.grad) for part in todo.parts]
+        _check_overlap(optimizer.name, named, written=len(todo.parts))
+        blocks = [
+            _block(part, index)
+            for part in todo.parts
+            for index in _blocks(part.param.shape, BLOCK // max(part.param.itemsize, 4))
+        ]
+        if optimizer.nonfinite != "propagate":
+            flags = self._each(lambda b: bool(np.isfinite(b.grad).all()), blocks)
+            if optimizer.nonfinite == "raise":
+                optimizer.raise_nonfinite(blocks, flags, todo.xp)
+            if not all(flags):
+                return
+        around, xp = optimizer.around, todo.xp
+        sums = self._each(lambda b: measure(around, b, xp=xp), blocks)
+        shared = optimizer.adapt(todo, self.state.shared, sums)
+
+        def run(block: Part) -> None:
+            new, slots = move(around, block, shared, xp=xp)
+            block.param[...] = new
+            for old, value in zip(block.slots, slots, strict=True):
+                if not is_off(old) and value is not old:
+                    old[...] = value
+
+        self._each(run, blocks)
+        self.state = self.state._replace(step=self.state.step + 1, shared=shared)
+
+    def _each(self, function: Callable[[Part], T], blocks: list[Part]) -> list[T]:
+        """The function of every block, in order; this thread takes a share too."""
+        results: list[Any] = [None] * len(blocks)
+
+        def share(first: int) -> None:
+            with np.errstate(all="ignore"):  # it belongs to a thread
+                for i in range(first, len(blocks), self._threads):
+                    results[i] = function(blocks[i])
+
+        others = [self._pool.submit(share, i) for i in range(1, min(self._threads, len(blocks)))]
+        share(0)
+        for other in others:
+            other.result()
+        return results
+
+
+def _blocks(shape: tuple[int, ...], most: int) -> Iterator[tuple[Any, ...]]:
+    """Indices that cut an array into blocks of at most ``most`` elements, each of them a view."""
+    size = math.prod(shape)
+    if size <= most:
+        yield (...,)
+    elif size // shape[0] > most:
+        for i in range(shape[0]):
+            yield from ((i, *rest) for rest in _blocks(shape[1:], most))
+    else:
+        rows = most * shape[0] // size
+        for i in range(0, shape[0], rows):
+            yield (slice(i, i + rows), ...)
+
+
+def _block(part: Part, index: tuple[Any, ...]) -> Part:
+    """The part at ``index``; what has one value per parameter goes along whole."""
+    shape = part.param.shape
+    slots = [s if is_off(s) or s.shape != shape else s[index] for s in part.slots]
+    values = {
+        k: np.broadcast_to(v, shape)[index] if isinstance(v, np.ndarray) else v
+        for k, v in part.values.items()
+    }
+    return part._replace(
+        param=part.param[index],
+        grad=part.grad[index],
+        slots=type(part.slots)(*slots),
+        values=values,
+    )
+
+
+def _check_overlap(who: str, named: list[tuple[str, np.ndarray]], written: int) -> None:
+    """Raise if one of the first ``written`` arrays shares memory with another one."""
+    bounds = sorted((*byte_bounds(x), i) for i, (_, x) in enumerate(named) if x.size)
+    reach, last = -1, -1  # the furthest byte so far, and whose it is
+    for low, high, i in bounds:
+        if low < reach and min(i, last) < written:
+            (a, x), (b, y) = named[last], named[i]
+            if x is y:
+                raise ValueError(f"{who}: {a} and {b} are the same array")
+            if np.shares_memory(x, y, max_work=10**6):
+                raise ValueError(f"{who}: {a} and {b} share memory")
+        if high > reach:
+            reach, last = high, i
+
+
+def asarray(x: np.ndarray) -> np.ndarray:
+    """A copy."""
+    return np.array(x)
+
+
+def asnumpy(x: np.ndarray) -> np.ndarray:
+    return np.asarray(x)
+
+
+def about() -> str:
+    return f"numpy {np.__version__}, cpu"

@@ -1,0 +1,34 @@
+"""array-api-strict: the standard's referee, in its strictest setting."""
+
+import contextlib
+from typing import Any
+
+import array_api_strict as xp
+import numpy as np
+
+from ._common import compiled, settle, usable
+
+__all__ = ["DTYPES", "about", "asarray", "asnumpy", "compiled", "session", "settle", "usable"]
+DTYPES = ("float32", "float64")
+
+
+def session(dtype: str) -> contextlib.AbstractContextManager[Any]:
+    """The 2024.12 standard, without anything optional."""
+    return xp.ArrayAPIStrictFlags(
+        api_version="2024.12",
+        boolean_indexing=False,
+        data_dependent_shapes=False,
+        enabled_extensions=(),
+    )
+
+
+def asarray(x: np.ndarray) -> Any:
+    return xp.asarray(x)
+
+
+def asnumpy(x: Any) -> np.ndarray:
+    return np.from_dlpack(x)
+
+
+def about() -> str:
+    return f"array-api-strict {xp.__version__}, cpu"

@@ -1,0 +1,60 @@
+"""Fixtures: the array libraries, the rules, and a little data."""
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+import arrayopt as ao
+from arrayopt import backends
+
+EAGER = ("numpy", "strict", "torch")
+SEED_RULES = (
+    "adamax",
+    "mada",
+    "madam",
+    "maxva_lamadam",
+    "maxva_madam",
+    "simplified_ademamix",
+)
+
+
+def adapter(name: str) -> Any:
+    """A backend's adapter. At home a missing library skips the test; in CI it fails it."""
+    try:
+        return backends.load(name)
+    except ImportError:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(f"{name} is not installed")
+
+
+@pytest.fixture(params=["numpy", "strict", "torch", "jax", "dask", "mlx"])
+def backend(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """Each array library in turn, ready for float32."""
+    module = adapter(request.param)
+    with module.session("float32"):
+        yield module
+
+
+@pytest.fixture(params=ao.rules.names())
+def rule(request: pytest.FixtureRequest) -> str:
+    """Each rule's name in turn."""
+    return str(request.param)
+
+
+def data(seed: int = 0, steps: int = 10, shape: tuple[int, ...] = (4, 7)) -> Any:
+    """Read-only parameters and gradients in float64; their scales differ from step to step."""
+    rng = np.random.default_rng(seed)
+    params = {"w": rng.standard_normal(shape), "b": [rng.standard_normal(shape[-1:])]}
+    scale = np.exp(rng.standard_normal(steps))
+    grads = [
+        {"w": s * rng.standard_normal(shape), "b": [s * rng.standard_normal(shape[-1:])]}
+        for s in scale
+    ]
+    for tree in (params, *grads):
+        for x in (tree["w"], tree["b"][0]):
+            x.flags.writeable = False
+    return params, grads
