@@ -13,6 +13,7 @@ from ._namespace import (
     dtype_name,
     is_array,
     known,
+    library,
     namespace,
 )
 from ._schema import check, check_together
@@ -44,7 +45,7 @@ def one_namespace(who: str, tree: Tree) -> Namespace:
     if len(found) > 1:
         (xp, here), (other, there), *_ = found.items()
         raise TypeError(
-            f"{who}: {there} is an array of {other.__name__}, but {here} is one of {xp.__name__}"
+            f"{who}: {there} is an array of {library(other)}, but {here} is one of {library(xp)}"
         )
     return next(iter(found))
 
@@ -63,8 +64,8 @@ def check_alike(who: str, path: str, what: str, x: Any, param: Array, xp: Namesp
     check_array(who, f"{what} of {path}", "an array or None", x)
     if namespace(x) is not xp:
         raise TypeError(
-            f"{who}: {what} of {path} is an array of {namespace(x).__name__}, "
-            f"but the parameter is one of {xp.__name__}"
+            f"{who}: {what} of {path} is an array of {library(namespace(x))}, "
+            f"but the parameter is one of {library(xp)}"
         )
     if x.shape != param.shape and not (what.startswith("slot") and x.shape == ()):
         raise ValueError(

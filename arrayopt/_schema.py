@@ -113,7 +113,7 @@ def check(rule: Any, given: dict[str, Any], *, step: bool = False) -> None:
     known = hyperparameters(rule) | {"weight_decay": WEIGHT_DECAY}
     for name, value in given.items():
         if name not in known:
-            raise TypeError(_unknown(rule, name, list(known)))
+            raise TypeError(unknown(rule, name, list(known)))
         hyper = known[name]
         if step and hyper.start:
             raise TypeError(f"{name_of(rule)}: {name} is read before the first step only")
@@ -138,8 +138,8 @@ def check_together(rule: Any, values: dict[str, Any]) -> None:
             raise ValueError(f"{name_of(rule)}: {error}") from None
 
 
-def _unknown(rule: Any, name: str, known: list[str]) -> str:
-    message = f"{title_of(rule)}. Its rule {name_of(rule)} has no hyperparameter {name!r}"
+def unknown(rule: Any, name: str, known: list[str]) -> str:
+    message = f"{name_of(rule)} ({title_of(rule)}) has no hyperparameter {name!r}"
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     if close:
         message += f"; did you mean {close[0]!r}?"

@@ -73,7 +73,7 @@ def keep(around: Around, function: str, values: dict[str, Any]) -> dict[str, Any
 
 def is_off(slot: Any) -> bool:
     """Whether a slot is one that the options at hand do not need."""
-    return isinstance(slot, tuple)
+    return isinstance(slot, tuple) and not slot  # a tree of slots may be a tuple too
 
 
 def is_zero(x: Any) -> bool:

@@ -113,8 +113,8 @@ class Optimizer:
         xp = one_namespace(self.name, tree)
         kwargs = keep(self.around, "init", self.hyper)
         with quiet(xp):
-            slots = [self._start(p, kwargs, xp) for p in tree.leaves]
-            shared = self._share(tree.leaves[0], xp)
+            slots = [self.start(p, kwargs, xp) for p in tree.leaves]
+            shared = self.share(tree.leaves[0], xp)
         return State(first_step(xp), shared, self._trees(tree, slots))
 
     def step(self, params: Any, grads: Any, state: State, **override: Any) -> tuple[Any, State]:
@@ -166,12 +166,14 @@ class Optimizer:
             )
         return optree.tree_map(lambda a, b: cast(a, b.dtype, todo.xp), new, shared)
 
-    def _start(self, param: Array, kwargs: dict[str, Any], xp: Namespace) -> Any:
+    def start(self, param: Array, kwargs: dict[str, Any], xp: Namespace) -> Any:
+        """The rule's State of one parameter before the first step, in the compute dtype."""
         param = cast(param, compute_dtype(param.dtype, xp), xp)
         slots = self.rule.init(param, **kwargs, xp=xp)
         return type(slots)(*[s if is_off(s) else cast(s, param.dtype, xp) for s in slots])
 
-    def _share(self, like: Array, xp: Namespace) -> Any:
+    def share(self, like: Array, xp: Namespace) -> Any:
+        """The rule's shared state before the first step, on the device of ``like``; or ()."""
         if not hasattr(self.rule, "share"):
             return ()
         dtype = widest(xp.float32, xp=xp)

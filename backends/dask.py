@@ -1,5 +1,6 @@
 """Dask arrays: a step is a graph; it is computed once a step, so that graphs do not grow."""
 
+import contextlib
 from typing import Any, TypeVar
 
 import dask
@@ -8,7 +9,7 @@ import numpy as np
 
 import arrayopt as ao
 
-from ._common import compiled, session, usable
+from ._common import compiled, usable
 
 __all__ = [
     "DTYPES",
@@ -38,6 +39,14 @@ class Optimizer(ao.Optimizer):
     def step(self, params: Any, grads: Any, state: ao.State, **override: Any) -> Any:
         """One step, persisted."""
         return settle(super().step(params, grads, state, **override))
+
+
+def session(dtype: str) -> contextlib.AbstractContextManager[Any]:
+    """No threads, for small arrays; and NumPy's warnings off, as everywhere."""
+    stack = contextlib.ExitStack()
+    stack.enter_context(dask.config.set(scheduler="synchronous"))
+    stack.enter_context(np.errstate(all="ignore"))
+    return stack
 
 
 def settle(tree: T) -> T:

@@ -1,5 +1,6 @@
 """Fixtures: the array libraries, the rules, and a little data."""
 
+import importlib
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -31,6 +32,11 @@ def adapter(name: str) -> Any:
         pytest.skip(f"{name} is not installed")
 
 
+def package(name: str) -> Any:
+    """A package that tests use. At home its lack skips the test; in CI it fails it."""
+    return importlib.import_module(name) if os.environ.get("CI") else pytest.importorskip(name)
+
+
 @pytest.fixture(params=["numpy", "strict", "torch", "jax", "dask", "mlx"])
 def backend(request: pytest.FixtureRequest) -> Iterator[Any]:
     """Each array library in turn, ready for float32."""
@@ -39,7 +45,7 @@ def backend(request: pytest.FixtureRequest) -> Iterator[Any]:
         yield module
 
 
-@pytest.fixture(params=ao.rules.names())
+@pytest.fixture(params=ao.rules.names(), scope="session")
 def rule(request: pytest.FixtureRequest) -> str:
     """Each rule's name in turn."""
     return str(request.param)
