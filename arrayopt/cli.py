@@ -1,0 +1,239 @@
+"""The command ``arrayopt``: list and show rules, train a network, check parity."""
+
+import importlib.util
+import inspect
+import json
+import math
+from pathlib import Path
+from typing import Annotated, Any
+
+from . import backends, parity, rules
+from ._schema import Hyper, hyperparameters, name_of, title_of
+
+try:
+    import rich.progress
+    import typer
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+except ImportError as error:
+    raise SystemExit(f'the command line needs: pip install "arrayopt[cli]" ({error})') from None
+
+app = typer.Typer(
+    help="Optimizer update rules, written once for every array library.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+console = Console()
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+def main() -> None:
+    """Run the command; a wrong argument is one line, not a traceback."""
+    try:
+        app()
+    except (ValueError, TypeError, ImportError) as error:
+        Console(stderr=True).print(f"[red]error:[/red] {escape(str(error))}", soft_wrap=True)
+        raise SystemExit(2) from None
+
+
+@app.command("list")
+def list_rules(as_json: Json = False) -> None:
+    """Every rule: its paper, memory and hyperparameters."""
+    found = [describe(name) for name in rules.names()]
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    table = Table("rule", "what it is, and its paper", "bytes", "hyperparameters", show_lines=True)
+    for r in found:
+        hyper = ", ".join(f"{k}={h['default']} {h['legal']}" for k, h in r["hyper"].items())
+        table.add_row(r["rule"], f"{r['title']}\n{r['url']}", str(r["bytes"]), escape(hyper))
+    console.print(table)
+    console.print("bytes: state per float32 parameter with the default options")
+
+
+@app.command()
+def show(rule: str) -> None:
+    """One rule in full: formula, source, deviations, state, hyperparameters."""
+    found = describe(rule)
+    console.print(escape(inspect.getdoc(rules.find(rule)) or ""), highlight=False, soft_wrap=True)
+    console.print(f"\nWeight decay is {found['decay']} unless asked otherwise.")
+    console.print(f"State per parameter: {', '.join(found['slots'])}; {found['bytes']} bytes each "
+                  "float32 element with the default options.")  # fmt: skip
+    table = Table("hyperparameter", "default", "legal")
+    for k, h in found["hyper"].items():
+        table.add_row(k, str(h["default"]), escape(h["legal"]))
+    console.print(table)
+
+
+@app.command()
+def train(
+    rule: Annotated[str, typer.Option(help="The rule; see `arrayopt list`.")] = "madam",
+    backend: Annotated[
+        str, typer.Option(help=f"{', '.join(backends.PACKAGES)}, or all.")
+    ] = "numpy",
+    epochs: Annotated[int, typer.Option(min=1)] = 100,
+    batch: Annotated[int, typer.Option(min=1, max=1400, help="Images in a step.")] = 64,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    lr: Annotated[float | None, typer.Option(help="First learning rate; it falls to 0.")] = None,
+    option: Annotated[
+        list[str] | None, typer.Option("--set", help="A hyperparameter: --set b1=0.8")
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw the curves into this file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Train a small network on the handwritten digits that scikit-learn ships."""
+    from .train import train as run
+
+    hyper = dict(map(_assignment, option or ())) | ({} if lr is None else {"lr": lr})
+    if plot is not None and importlib.util.find_spec("matplotlib") is None:
+        raise ImportError('--plot needs matplotlib: pip install "arrayopt[plot]"')
+    curves: dict[str, list[Any]] = {}
+    for name in backends.installed() if backend == "all" else [backend]:
+        about = backends.load(name).about()
+        with _progress(as_json) as bar:
+            task = bar.add_task(f"{rule} on {about}", total=epochs, note="")
+            curves[name] = []
+            for e in run(rule, name, epochs=epochs, batch=batch, seed=seed, **hyper):
+                curves[name].append(e)
+                note = f"loss {e.loss:.4f}  test accuracy {e.accuracy:.1%}"
+                bar.update(task, advance=1, note=note)
+    if plot is not None:
+        _draw(curves, rule, plot)
+    if as_json:
+        print(json.dumps({k: [e._asdict() for e in c] for k, c in curves.items()}))
+        return
+    table = Table("backend", "training loss", "test accuracy", "seconds")
+    for name, c in curves.items():
+        e = c[-1]
+        table.add_row(name, f"{e.loss:.9f}", f"{e.accuracy:.2%}", f"{e.seconds:.1f}")
+    console.print(table)
+
+
+@app.command("parity")
+def check_parity(
+    names: Annotated[str, typer.Option("--rules", help="Comma-separated.")] = "all",
+    on: Annotated[str, typer.Option("--backends", "--backend", help="Comma-separated.")] = "all",
+    dtype: Annotated[str, typer.Option(help="Comma-separated.")] = "float32,float64",
+    steps: Annotated[int, typer.Option(min=1)] = 100,
+    as_json: Json = False,
+) -> None:
+    """Do all libraries compute the same numbers? Exit status 1 where a bound is broken."""
+    chosen = rules.names() if names == "all" else names.split(",")
+    libraries = backends.installed() if on == "all" else on.split(",")
+    dtypes = dtype.split(",")
+    for name in chosen:
+        rules.find(name)
+    for d in dtypes:
+        if d not in ("float16", "bfloat16", "float32", "float64"):
+            raise ValueError(f"no dtype is named {d!r}")
+    rows: list[parity.Row] = []
+    with _progress(as_json) as bar:
+        task = bar.add_task("parity", total=len(chosen) * len(libraries) * len(dtypes), note="")
+        for row in parity.run(chosen, libraries, dtypes, steps):
+            rows.append(row)
+            bar.update(task, advance=1, note=f"{row.rule} {row.backend} {row.dtype}")
+    broken = [r for r in rows if not r.kept]
+    if as_json:
+        print(json.dumps([r._asdict() for r in rows]))
+    else:
+        for d in dtypes:
+            console.print(_parity_table([r for r in rows if r.dtype == d], d, steps))
+        for library in sorted({r.about for r in rows}):
+            console.print(f"  {library}", highlight=False)
+        console.print(
+            "Largest distance to NumPy in the same dtype after any step: ulp over parameters and "
+            "slots,\nor, where that is not promised, eps of the largest magnitude each element had."
+        )
+        console.print(
+            f"[red]{len(broken)} bounds broken[/red]"
+            if broken
+            else "[green]every bound kept[/green]"
+        )
+    raise typer.Exit(1 if broken or not rows else 0)
+
+
+def describe(name: str) -> dict[str, Any]:
+    """A rule as plain data."""
+    import numpy as np
+
+    from ._tree import Tree
+    from .optimizer import Optimizer
+
+    rule = rules.find(name)
+    doc = inspect.getdoc(rule) or ""
+    optimizer = Optimizer(rule)
+    slots = optimizer.init(np.ones(1000, np.float32)).slots
+    size = sum(x.nbytes for x in Tree(slots).leaves)
+    urls = [w.strip(".,;)") for w in doc.split() if w.startswith("http")]
+    return {
+        "rule": name_of(rule),
+        "title": title_of(rule),
+        "url": urls[0] if urls else "",
+        "decay": optimizer.around.decay,
+        "slots": [k for k, s in zip(slots._fields, slots, strict=True) if not isinstance(s, tuple)],
+        "bytes": round(size / 1000),
+        "hyper": {
+            k: {"default": h.default, "legal": _legal(h)} for k, h in hyperparameters(rule).items()
+        },
+    }
+
+
+def _legal(hyper: Hyper) -> str:
+    legal = hyper.legal
+    text = " | ".join(map(str, legal)) if isinstance(legal, tuple) else str(legal)
+    return f"{text} | None" if hyper.optional else text
+
+
+def _assignment(text: str) -> tuple[str, Any]:
+    """``b1=0.8`` as a name and a value."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ValueError(f"--set takes NAME=VALUE, got {text!r}")
+    words: dict[str, Any] = {"true": True, "false": False, "none": None}
+    if value.lower() in words:
+        return name, words[value.lower()]
+    try:
+        return name, float(value)
+    except ValueError:
+        return name, value
+
+
+def _progress(hidden: bool) -> rich.progress.Progress:
+    columns = ("{task.description}", rich.progress.BarColumn(), "{task.completed}/{task.total}")
+    return rich.progress.Progress(
+        *columns, "{task.fields[note]}", rich.progress.TimeElapsedColumn(),
+        console=Console(stderr=True), disable=hidden,
+    )  # fmt: skip
+
+
+def _parity_table(rows: list[parity.Row], dtype: str, steps: int) -> Table:
+    libraries = list(dict.fromkeys(r.backend for r in rows))
+    table = Table("rule", *libraries, title=f"{dtype}, {steps} steps")
+    for rule in dict.fromkeys(r.rule for r in rows):
+        cells = {r.backend: _cell(r) for r in rows if r.rule == rule}
+        table.add_row(rule, *(cells.get(b, "") for b in libraries))
+    return table
+
+
+def _cell(row: parity.Row) -> str:
+    value = row.ulp if row.bound.endswith("ulp") else row.eps
+    color = ("green" if value == 0 else "yellow") if row.kept else "red"
+    number = f"{value:.0f}" if value == 0 or math.isinf(value) else f"{value:.3g}"
+    return f"[{color}]{number} {row.bound.split()[1]}[/{color}]"
+
+
+def _draw(curves: dict[str, list[Any]], rule: str, file: Path) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.5), layout="constrained")
+    loss, accuracy = figure.subplots(1, 2)
+    for name, c in curves.items():
+        x = [e.epoch for e in c]
+        loss.semilogy(x, [e.loss for e in c], label=name)
+        accuracy.plot(x, [e.accuracy for e in c], label=name)
+    loss.set(xlabel="epoch", ylabel="training loss", title=rule)
+    accuracy.set(xlabel="epoch", ylabel="test accuracy", title="handwritten digits")
+    accuracy.legend()
+    figure.savefig(file)

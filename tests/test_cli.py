@@ -1,0 +1,97 @@
+"""The command line, run as a user runs it."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from conftest import SEED_RULES, adapter
+
+import arrayopt as ao
+
+
+def run(*args, code=0):
+    done = subprocess.run(
+        [sys.executable, "-m", "arrayopt", *args], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    return done
+
+
+def test_list_and_show():
+    rows = json.loads(run("list", "--json").stdout)
+    assert [r["rule"] for r in rows] == ao.rules.names()
+    adam = next(r for r in rows if r["rule"] == "adam")
+    assert adam["bytes"] == 8
+    assert adam["hyper"]["b1"] == {"default": 0.9, "legal": "[0, 1)"}
+    assert all(r["url"].startswith("https://") for r in rows)
+    text = run("show", "madam").stdout
+    assert "https://arxiv.org/abs/2006.14560" in text
+    assert "p_scale" in text
+    assert "adamax" in run("list").stdout
+
+
+@pytest.mark.parametrize("seed", ["0", "1"])
+@pytest.mark.parametrize("rule", SEED_RULES)
+def test_train_reaches_95_percent(rule, seed):
+    done = run("train", "--rule", rule, "--seed", seed, "--json")
+    last = json.loads(done.stdout)["numpy"][-1]
+    assert last["accuracy"] >= 0.95
+    assert last["seconds"] < 60  # 2 to 8 on a quiet machine of two cores
+
+
+def test_train_writes_a_plot_and_is_reproducible(tmp_path):
+    pytest.importorskip("matplotlib")
+    args = ("train", "--rule", "adamax", "--epochs", "2", "--json", "--set", "b1=0.8")
+    one = json.loads(run(*args, "--plot", str(tmp_path / "curve.png")).stdout)["numpy"]
+    two = json.loads(run(*args).stdout)["numpy"]
+    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+    assert [e["loss"] for e in one] == [e["loss"] for e in two]
+
+
+@pytest.mark.parametrize("backend", ["strict", "torch", "jax", "dask", "mlx"])
+def test_train_on_every_backend(backend):
+    adapter(backend)
+    args = ("train", "--rule", "maxva_madam", "--epochs", "1", "--batch", "360", "--json")
+    here = json.loads(run(*args).stdout)["numpy"][0]
+    there = json.loads(run(*args, "--backend", backend).stdout)[backend][0]
+    assert there["loss"] == pytest.approx(here["loss"], rel=1e-5)
+
+
+def test_parity_keeps_its_bounds():
+    args = ("parity", "--rules", "adam,madam", "--backends", "numpy,strict", "--steps", "5")
+    rows = json.loads(run(*args, "--json").stdout)
+    assert len(rows) == 8
+    assert all(r["kept"] for r in rows)
+    assert "every bound kept" in run(*args).stdout
+
+
+def test_parity_exits_with_1_where_a_bound_is_broken(monkeypatch, capsys):
+    from arrayopt import cli, parity
+
+    real = parity.run
+    monkeypatch.setattr(parity, "run", lambda *a: (r._replace(kept=False) for r in real(*a)))
+    monkeypatch.setattr(sys, "argv", ["arrayopt", "parity", "--rules", "sgd", "--steps", "1",
+                                      "--backends", "numpy"])  # fmt: skip
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 1
+    assert "2 bounds broken" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("args", "text"),
+    [
+        (("train", "--rule", "adamx"), "no rule is named 'adamx'; did you mean adamax"),
+        (("train", "--rule", "madam", "--set", "b_hi=0.9"), "maxva_madam"),
+        (("train", "--rule", "adam", "--lr", "-1"), "lr must be in [0, inf)"),
+        (("train", "--set", "b1"), "--set takes NAME=VALUE, got 'b1'"),
+        (("train", "--backend", "tensorflow"), "no backend is named 'tensorflow'"),
+        (("parity", "--dtype", "int8"), "no dtype is named 'int8'"),
+        (("show", "nothing"), "no rule is named 'nothing'"),
+    ],
+)
+def test_mistakes_are_one_line(args, text):
+    done = run(*args, code=2)
+    assert text in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,274 @@
+"""Updates in place: NumPy in blocks on threads, CuPy's dispatch, Dask persisted once a step."""
+
+import tracemalloc
+
+import numpy as np
+import optree
+import pytest
+from conftest import adapter, data
+
+import arrayopt as ao
+from arrayopt.backends import numpy as blocks
+
+EXACT = [r for r in ao.rules.names() if r != "mada"]
+
+
+def pure(rule, params, grads, **hyper):
+    opt = ao.Optimizer(rule, **hyper)
+    state = opt.init(params)
+    for g in grads:
+        params, state = opt.step(params, g, state)
+    return params, state
+
+
+def equal(a, b):
+    optree.tree_map(np.testing.assert_array_equal, a, b)
+
+
+@pytest.mark.parametrize("block", [64, 512, 1 << 19])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_blocks_are_the_pure_step_to_the_bit(rule, block, threads, monkeypatch):
+    monkeypatch.setattr(blocks, "BLOCK", block)
+    params, grads = data(shape=(9, 31))
+    mine = optree.tree_map(np.array, params)
+    opt = blocks.InPlace(mine, rule, threads=threads, weight_decay=0.1)
+    for g in grads:
+        opt.step(g)
+    want, state = pure(rule, params, grads, weight_decay=0.1)
+    if rule == "mada" and block < 1 << 19:  # its sums are added up block by block
+        optree.tree_map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-13), mine, want)
+    else:
+        equal((mine, opt.state.slots), (want, state.slots))
+    assert opt.state.step == 10
+
+
+LAYOUTS = {
+    "C": lambda x: x,
+    "Fortran": np.asfortranarray,
+    "every second": lambda x: np.repeat(x, 2, axis=1)[:, ::2],
+    "backwards": lambda x: x[::-1].copy()[::-1],
+}
+
+
+@pytest.mark.parametrize("block", [64, 1 << 19])
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+def test_any_memory_layout(layout, block, monkeypatch):
+    monkeypatch.setattr(blocks, "BLOCK", block)
+    params, grads = data(shape=(9, 31))
+    mine = layout(np.array(params["w"]))
+    opt = blocks.InPlace(mine, "adam")
+    for g in grads:
+        opt.step(layout(np.array(g["w"])))
+    equal(mine, pure("adam", params["w"], [g["w"] for g in grads])[0])
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (1,), (3, 0), (2, 3, 4, 5)])
+def test_any_shape(shape, rule, monkeypatch):
+    monkeypatch.setattr(blocks, "BLOCK", 32)
+    rng = np.random.default_rng(0)
+    mine, g = np.asarray(rng.standard_normal(shape)), np.asarray(rng.standard_normal(shape))
+    before = mine.copy()
+    opt = blocks.InPlace(mine, rule)
+    opt.step(g)
+    want, _ = pure(rule, before, [g])
+    np.testing.assert_array_equal(mine, want)
+
+
+def test_half_and_hyperparameters_that_broadcast(monkeypatch):
+    monkeypatch.setattr(blocks, "BLOCK", 64)
+    params, grads = optree.tree_map(lambda x: x.astype(np.float16), data(shape=(9, 31)))
+    lr = np.geomspace(1e-3, 1e-1, 31)
+    mine = optree.tree_map(np.array, params)
+    opt = blocks.InPlace(mine, "adam", lr=lr)
+    for g in grads:
+        opt.step(g)
+    want, state = pure("adam", params, grads, lr=lr)
+    equal((mine, opt.state.slots), (want, state.slots))
+
+
+def test_none_gradient_override_and_aliases():
+    w, b = np.ones(3), np.ones(2)
+    opt = blocks.InPlace({"w": w, "b": b}, "adan", lr=0.1)
+    g = np.ones(3)
+    opt.step({"w": g, "b": None}, lr=0.0)
+    assert w.tolist() == [1.0] * 3
+    g[...] = 5.0  # the buffer is the caller's
+    assert opt.state.slots.g["w"].tolist() == [1.0] * 3
+    assert not np.shares_memory(opt.state.slots.m["w"], opt.state.slots.v["w"])
+
+
+@pytest.mark.parametrize("how", ["skip", "raise"])
+def test_nonfinite(how, rule):
+    params, grads = data(steps=2)
+    mine = optree.tree_map(np.array, params)
+    opt = blocks.InPlace(mine, rule, nonfinite=how)
+    opt.step(grads[0])
+    before = optree.tree_map(np.array, (mine, opt.state))
+    bad = {"w": grads[1]["w"], "b": [np.full(7, np.nan)]}
+    if how == "skip":
+        opt.step(bad)
+    else:
+        with pytest.raises(FloatingPointError, match=rule + r": the gradient of .*'b'"):
+            opt.step(bad)
+    equal((mine, opt.state), before)
+
+
+# --- refusals
+
+
+def test_refused_parameters():
+    x = np.ones(8)
+    frozen = np.ones(3)
+    frozen.flags.writeable = False
+    for params, text in [
+        ({"a": frozen}, r"adam: \['a'\] is read-only"),
+        ({"a": x, "b": x}, r"adam: \['a'\] and \['b'\] are the same array"),
+        ({"a": x[:5], "b": x[3:]}, r"adam: \['a'\] and \['b'\] share memory"),
+    ]:
+        with pytest.raises(ValueError, match=text):
+            blocks.InPlace(params, "adam")
+    with pytest.raises(TypeError, match="must be a NumPy array"):
+        blocks.InPlace(adapter("torch").asarray(x), "adam")
+    blocks.InPlace({"a": x[::2], "b": x[1::2]}, "adam")  # interleaved, but apart
+
+
+def test_refused_gradients_change_nothing():
+    x = np.arange(8.0)
+    opt = blocks.InPlace({"a": x[:4]}, "adam")
+    with pytest.raises(ValueError, match=r"'a'.* share memory"):
+        opt.step({"a": x[2:6]})
+    with pytest.raises(ValueError, match=r"same array|share memory"):
+        opt.step({"a": opt.params["a"]})
+    with pytest.raises(ValueError, match="must have shape"):
+        opt.step({"a": np.ones(3)})
+    assert x.tolist() == list(range(8))
+    assert opt.state.step == 0
+
+
+# --- cost
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_extra_memory_at_10_million_elements(name):
+    n = 10_000_000
+    p, g = np.ones(n, np.float32), np.ones(n, np.float32)
+    opt = blocks.InPlace(p, name, threads=2)
+    tracemalloc.start()
+    opt.step(g)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 16e6
+
+
+# --- CuPy without a GPU: real arrays over host memory; only arithmetic needs a device
+
+
+def fake(x):
+    cupy = pytest.importorskip("cupy")
+
+    class Host(cupy.cuda.memory.BaseMemory):
+        def __init__(self, owner):
+            self.owner, self.ptr = owner, owner.ctypes.data
+            self.size, self.device_id = owner.nbytes, 0
+
+    pointer = cupy.cuda.memory.MemoryPointer(Host(x), 0)
+    return cupy.ndarray(x.shape, x.dtype, memptr=pointer)
+
+
+class Recorder:
+    """A rule that computes nothing: it shows what it is given."""
+
+    State = ao.adamax.State
+
+    def __init__(self):
+        self.calls = []
+
+    def init(self, param, *, xp):
+        return self.State(param, param)
+
+    def update(self, param, grad, state, t, *, lr: ao.Rate = 0.1, xp):
+        self.calls.append((xp.__name__, type(param).__module__, t, lr))
+        return param, state
+
+
+@pytest.fixture
+def cupy_adapter():
+    return adapter("cupy")
+
+
+def test_cupy_dispatch(cupy_adapter):
+    p, g = fake(np.ones((2, 3), np.float32)), fake(np.ones((2, 3), np.float32))
+    rule = Recorder()
+    opt = cupy_adapter.InPlace({"w": p}, rule, lr=lambda n: 0.5 / (1 + n))
+    opt.step({"w": g})
+    opt.step({"w": g}, lr=0.25)
+    assert rule.calls == [
+        ("array_api_compat.cupy", "cupy", 1, 0.5),
+        ("array_api_compat.cupy", "cupy", 2, 0.25),
+    ]
+    assert opt.state.step == 2  # a Python number: nothing was fetched from a device
+
+
+def test_cupy_refusals(cupy_adapter):
+    p = fake(np.ones((2, 3), np.float32))
+    with pytest.raises(TypeError, match="must be a CuPy array"):
+        cupy_adapter.InPlace({"w": np.ones(3)}, Recorder())
+    with pytest.raises(ValueError, match="share memory"):
+        cupy_adapter.InPlace({"a": p, "b": p}, Recorder())
+    opt = cupy_adapter.InPlace({"w": p}, Recorder())
+    with pytest.raises(TypeError, match=r"gradient of \['w'\] is an array of numpy.*of cupy"):
+        opt.step({"w": np.ones((2, 3), np.float32)})
+    with pytest.raises(ValueError, match="must have shape"):
+        opt.step({"w": fake(np.ones(3, np.float32))})
+    with pytest.raises(TypeError, match="must be real floating"):
+        opt.step({"w": fake(np.ones((2, 3), int))})
+    assert opt.state.step == 0
+
+
+@pytest.mark.gpu
+def test_cupy_on_a_gpu_is_numpy(rule, cupy_adapter):
+    if not cupy_adapter.usable():
+        pytest.skip("no GPU")
+    params, grads = optree.tree_map(lambda x: x.astype(np.float32), data(shape=(64, 1000)))
+    mine = optree.tree_map(cupy_adapter.asarray, params)
+    opt = cupy_adapter.InPlace(mine, rule)
+    for g in grads:
+        opt.step(optree.tree_map(cupy_adapter.asarray, g))
+    want, _ = pure(rule, params, grads)
+    optree.tree_map(
+        lambda a, b: np.testing.assert_allclose(cupy_adapter.asnumpy(a), b, rtol=1e-5, atol=1e-6),
+        mine,
+        want,
+    )
+
+
+# --- Dask
+
+
+def test_dask_is_lazy_and_persisted_once_a_step(rule):
+    dask = pytest.importorskip("dask")
+    library = adapter("dask")
+    params, grads = data(steps=2)
+    computed = []
+
+    def counting(graph, keys, **kwargs):
+        computed.append(keys)
+        return dask.local.get_sync(graph, keys, **kwargs)
+
+    p, gs = optree.tree_map(lambda x: library.asarray(x).rechunk(3), (params, grads))
+    with dask.config.set(scheduler=counting):
+        lazy = ao.Optimizer(rule)
+        lazy.step(p, gs[0], lazy.init(p))
+        assert computed == []
+        opt = library.Optimizer(rule)
+        state = opt.init(p)
+        computed.clear()
+        sizes = []
+        for g in gs:
+            p, state = opt.step(p, g, state)
+            sizes.append(sum(len(x.__dask_graph__()) for x in optree.tree_leaves(p)))
+        assert len(computed) == 2
+        assert sizes[0] == sizes[1]  # graphs do not grow
+        got = optree.tree_map(library.asnumpy, p)
+    want, _ = pure(rule, params, grads)
+    optree.tree_map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-14), got, want)

@@ -1,0 +1,91 @@
+"""The contract on numbers: every library beside NumPy, 100 steps, every rule."""
+
+import numpy as np
+import pytest
+from conftest import adapter
+
+from arrayopt import parity
+
+STEPS = 100
+
+
+def row(rule, name, dtype, steps=STEPS):
+    if dtype not in adapter(name).DTYPES:
+        pytest.skip(f"{name} has no {dtype}")
+    (found,) = parity.run([rule], [name], [dtype], steps)
+    return found
+
+
+@pytest.mark.parametrize("name", ["strict", "torch", "jax", "mlx"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_bound_is_kept(rule, name, dtype):
+    found = row(rule, name, dtype)
+    assert found.kept, found
+    assert found.steps == STEPS
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_dask_bound_is_kept(rule, dtype):
+    found = row(rule, "dask", dtype, 10)  # it is NumPy, slowly
+    assert found.kept, found
+
+
+@pytest.mark.parametrize("name", ["strict", "torch", "jax", "mlx"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_bound_is_kept(rule, name, dtype):
+    pytest.importorskip("ml_dtypes")
+    found = row(rule, name, dtype, 20)
+    assert found.kept, found
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_promise_of_bits_is_made_where_it_must_be(rule, dtype):
+    own = hasattr(parity.rules.find(rule), "PARITY_EPS")
+    assert own == (rule in ("madam", "mada"))  # exp, and sums over elements
+    unit, most = parity.bound(rule, "torch", STEPS)
+    assert (unit, most) == (("eps", 100.0) if own else ("ulp", 0.0))
+    assert parity.bound(rule, "jax", STEPS) == ("eps", 100.0 if own else 4.0)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_float64_distance_is_that_of_the_dtype(rule, dtype):
+    found = row(rule, "numpy", dtype, 20)
+    assert found.ulp == found.eps == 0
+    assert (found.float64 == 0) == (dtype == "float64")
+    assert found.float64 < 30
+
+
+def test_distance_in_ulp():
+    a = np.asarray([0.0, 1.0, -1.0, np.nan, 5e-324, np.inf])
+    assert parity._ulp(a, a.copy()) == 0
+    assert parity._ulp(np.asarray([0.0]), np.asarray([-0.0])) == 0
+    assert parity._ulp(np.asarray([5e-324]), np.asarray([-5e-324])) == 2
+    assert parity._ulp(np.asarray([1.0]), np.nextafter([1.0], 2)) == 1
+    assert parity._ulp(np.asarray([-1.0]), np.nextafter([-1.0], -2)) == 1
+    assert parity._ulp(np.asarray([1.0]), np.asarray([np.nan])) == np.inf
+    assert parity._ulp(np.float32([1]), np.float64([1])) == np.inf
+    one = np.float16([1])
+    assert parity._ulp(one, np.nextafter(one, np.float16(0))) == 1
+
+
+def test_a_broken_library_is_seen(monkeypatch):
+    torch_adapter = adapter("torch")
+    asnumpy = torch_adapter.asnumpy
+    monkeypatch.setattr(torch_adapter, "asnumpy", lambda x: np.nextafter(asnumpy(x), np.inf))
+    found = row("adam", "torch", "float32", 2)
+    assert not found.kept
+    assert found.ulp == 1
+
+
+def test_torch_sqrt_is_correctly_rounded():
+    torch = pytest.importorskip("torch")
+    from arrayopt._namespace import namespace
+
+    x = np.random.default_rng(0).uniform(1e-3, 1e3, 100_000)
+    single = x.astype(np.float32)
+    for y in (x, single):
+        t = torch.tensor(y)
+        np.testing.assert_array_equal(namespace(t).sqrt(t).numpy(), np.sqrt(y))
+    t = torch.tensor([4.0], requires_grad=True)
+    namespace(t).sqrt(t).sum().backward()
+    assert t.grad.tolist() == [0.25]
