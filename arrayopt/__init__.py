@@ -3,17 +3,55 @@
 Every rule is a module here, by its name: ``arrayopt.adamax``, ``arrayopt.madam``, ...
 """
 
-from typing import Any
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from . import rules
 from ._schema import hyperparameters
+from ._types import Bound, Decay, Epsilon, Fraction, Positive, Range, Rate, Weight
 from ._version import __version__
 from .optimizer import Optimizer, State
 
-__all__ = ["Optimizer", "State", "__version__", "hyperparameters", "rules"]
+if TYPE_CHECKING:
+    from ._from_optax import from_optax_state
+    from ._from_torch import from_torch_state_dict
+    from ._transfer import CheckpointError
+    from .checkpoint import Checkpoint, load, save
+
+__all__ = [
+    "Bound",
+    "Checkpoint",
+    "CheckpointError",
+    "Decay",
+    "Epsilon",
+    "Fraction",
+    "Optimizer",
+    "Positive",
+    "Range",
+    "Rate",
+    "State",
+    "Weight",
+    "__version__",
+    "from_optax_state",
+    "from_torch_state_dict",
+    "hyperparameters",
+    "load",
+    "rules",
+    "save",
+]
+_LATER = {  # imported on first use
+    "Checkpoint": "checkpoint",
+    "CheckpointError": "_transfer",
+    "from_optax_state": "_from_optax",
+    "from_torch_state_dict": "_from_torch",
+    "load": "checkpoint",
+    "save": "checkpoint",
+}
 
 
-def __getattr__(name: str) -> Any:  # a rule's module, imported on first use
+def __getattr__(name: str) -> Any:  # a rule's module, or what is in _LATER
+    if name in _LATER:
+        return getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)
     if name in rules.names():
         return rules.find(name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -55,13 +55,14 @@ def move(around: Around, part: Part, shared: Any, *, xp: Namespace) -> tuple[Arr
             if around.decay == "decoupled"
             else pick(values["lr"] == 0, 0.0, rate, xp=xp)
         )
-        param = param * (1 - rate)
+        param = param - rate * param  # 1 - rate would round away what small rates say
     kwargs = keep(around, "update", values)
     if shared != ():
         kwargs["shared"] = optree.tree_map(lambda x: cast(x, param.dtype, xp), shared)
     new, after = around.rule.update(param, grad, slots, part.t, **kwargs, xp=xp)
     old = part.slots
-    after = [xp.asarray(a, copy=True) if a is part.grad else a for a in after]  # it is not ours
+    given = (part.param, part.grad)  # the caller's, who may change them
+    after = [xp.asarray(a, copy=True) if any(a is x for x in given) else a for a in after]
     after = [a if is_off(b) else cast(a, b.dtype, xp) for a, b in zip(after, old, strict=True)]
     return cast(new, part.param.dtype, xp), type(old)(*after)
 

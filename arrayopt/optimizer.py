@@ -115,7 +115,7 @@ class Optimizer:
         with quiet(xp):
             slots = [self.start(p, kwargs, xp) for p in tree.leaves]
             shared = self.share(tree.leaves[0], xp)
-        return State(first_step(xp), shared, self._trees(tree, slots))
+        return State(first_step(xp), shared, self.trees(tree, slots))
 
     def step(self, params: Any, grads: Any, state: State, **override: Any) -> tuple[Any, State]:
         """One step: the new parameters and state. Nothing that was given is modified.
@@ -137,11 +137,11 @@ class Optimizer:
             if finite is False:
                 return params, state
             sums = [measure(self.around, part, xp=xp) for part in todo.parts]
-            shared = self.adapt(todo, state.shared, sums)
+            shared = self.adapt(todo.parts, state.shared, sums, xp)
             leaves, slots = list(todo.tree.leaves), list(todo.slots)
             for i, part in zip(todo.places, todo.parts, strict=True):
                 leaves[i], slots[i] = move(self.around, part, shared, xp=xp)
-            after = State(state.step + 1, shared, self._trees(todo.tree, slots))
+            after = State(state.step + 1, shared, self.trees(todo.tree, slots))
             if finite is True:
                 return todo.tree.join(leaves), after
             return _where(finite, (todo.tree.join(leaves), after), (params, state), xp)
@@ -152,19 +152,21 @@ class Optimizer:
             self.name, self.rule, self.hyper, override, self.decay_mask, params, grads, state
         )
 
-    def adapt(self, todo: Plan, shared: Any, sums: list[dict[str, Array]]) -> Any:
+    def adapt(
+        self, parts: list[Part], shared: Any, sums: list[dict[str, Array]], xp: Namespace
+    ) -> Any:
         """The rule's shared state for this step, from the sums over each of its parts."""
         if shared == () or not sums:
             return shared
         whole = {k: functools.reduce(operator.add, (s[k] for s in sums)) for k in sums[0]}
-        kwargs = keep(self.around, "adapt", todo.parts[0].values)
-        new = self.rule.adapt(shared, whole, todo.parts[0].t, **kwargs, xp=todo.xp)
+        kwargs = keep(self.around, "adapt", parts[0].values)
+        new = self.rule.adapt(shared, whole, parts[0].t, **kwargs, xp=xp)
         if any(x.shape != () for x in optree.tree_leaves(new)):
             raise ValueError(
                 f"{self.name} has state of the whole optimizer: its hyperparameters "
                 "must be numbers or 0-d arrays"
             )
-        return optree.tree_map(lambda a, b: cast(a, b.dtype, todo.xp), new, shared)
+        return optree.tree_map(lambda a, b: cast(a, b.dtype, xp), new, shared)
 
     def start(self, param: Array, kwargs: dict[str, Any], xp: Namespace) -> Any:
         """The rule's State of one parameter before the first step, in the compute dtype."""
@@ -181,7 +183,8 @@ class Optimizer:
         start = self.rule.share(**keep(self.around, "share", self.hyper))
         return optree.tree_map(lambda x: xp.asarray(x, dtype=dtype, **where), start)
 
-    def _trees(self, tree: Tree, slots: list[Any]) -> Any:
+    def trees(self, tree: Tree, slots: list[Any]) -> Any:
+        """The rule's State with each slot a tree, from one State for each parameter."""
         columns = zip(*slots, strict=True)
         return self.rule.State(*(() if is_off(c[0]) else tree.join(list(c)) for c in columns))
 

@@ -94,13 +94,16 @@ class InPlace:
                 return
         around, xp = optimizer.around, todo.xp
         sums = self._each(lambda b: measure(around, b, xp=xp), blocks)
-        shared = optimizer.adapt(todo, self.state.shared, sums)
+        shared = optimizer.adapt(todo.parts, self.state.shared, sums, xp)
 
         def run(block: Part) -> None:
             new, slots = move(around, block, shared, xp=xp)
             block.param[...] = new
-            for old, value in zip(block.slots, slots, strict=True):
-                if not is_off(old) and value is not old:
+            changed = [(a, b) for a, b in zip(block.slots, slots, strict=True) if a is not b]
+            # a new slot may be another old one: taken before any is written
+            taken = [b.copy() if any(b is s for s in block.slots) else b for _, b in changed]
+            for (old, _), value in zip(changed, taken, strict=True):
+                if not is_off(old):
                     old[...] = value
 
         self._each(run, blocks)

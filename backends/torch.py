@@ -1,12 +1,274 @@
-"""PyTorch tensors."""
+"""PyTorch tensors, and a ``torch.optim.Optimizer`` for every rule.
+
+The classes go by the names that the rules have in the literature: ``Adamax``, ``Madam``, ...
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
+
+import arrayopt as ao
+from arrayopt._namespace import cast, compute_dtype, is_traced, known, namespace
+from arrayopt._plan import plain
+from arrayopt._step import Around, Part, is_off, keep, measure, move
 
 from ._common import compiled, session, settle, usable
+from ._torch_form import Form, form_of, pack, unpack
 
-__all__ = ["DTYPES", "about", "asarray", "asnumpy", "compiled", "session", "settle", "usable"]
 DTYPES = ("float16", "bfloat16", "float32", "float64")
+XP = namespace(torch.empty(0))
+
+
+class Move(NamedTuple):
+    """One parameter's part in a step."""
+
+    around: Around
+    part: Part
+    taken: Tensor  # how many steps the parameter has taken
+
+
+class Optimizer(torch.optim.Optimizer):
+    """What all classes of this module are: one rule, as torch wants its optimizers.
+
+    Each parameter counts its own steps. Tensors are updated in place. What a rule keeps for the
+    whole optimizer (MADA's coefficients) is in the first of ``param_groups``, as ``"shared"``.
+    """
+
+    _form: Form
+
+    def __init__(self, params: Any, lr: Any = None, **options: Any) -> None:
+        options = options if lr is None else {"lr": lr, **options}
+        self._form.check_names(options)
+        super().__init__(params, self._form.checked({**self._form.options, **options}))
+        self._share()
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add parameters, with any hyperparameter of their own."""
+        if not isinstance(param_group, dict):
+            raise TypeError(f"param_group must be a dict, but got {type(param_group)}")
+        self._form.check_names(param_group.keys() & {*self._form.betas})
+        group = self._form.checked({**self.defaults, **param_group})
+        self._form.check_common(group, self.defaults)
+        super().add_param_group(param_group)
+        self.param_groups[-1].update(group)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """One step of every parameter that has a gradient.
+
+        Args:
+            closure: computes the loss and the gradients anew; its loss is returned.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        moves: list[Move] = []
+        for group in self.param_groups:
+            self._init_group(group)
+            moves += self._moves(group)
+        shared = self._adapt(moves)
+        for around, part, taken in moves:
+            new, slots = move(around, part, _to(part.param.device, shared), xp=XP)
+            used = [i for i, x in enumerate(part.slots) if not is_off(x)]
+            held = [part.param, *(part.slots[i] for i in used)]
+            after = [new, *(slots[i] for i in used)]
+            for i, x in enumerate(after):
+                if x is not held[i] and any(x is old for old in held):
+                    after[i] = x.clone()  # it becomes what another one was
+            for old, x in zip(held, after, strict=True):
+                if x is not old:
+                    _write(old, x)
+            taken += 1
+        return loss
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load a copy of a state; what is float32 beside a parameter of fewer bits stays so."""
+        last: dict[str, Any] = {}  # what is to be loaded, after every hook
+
+        def before(_: Any, given: dict[str, Any]) -> None:
+            fields = self._form.core.rule.State._fields
+            for slots in given["state"].values():
+                other = set(slots) - {"step", *fields} if isinstance(slots, dict) else ()
+                if other:
+                    raise ValueError(
+                        f"{self._form.core.name} has the state {', '.join(fields)}, "
+                        f"but the one to load has {', '.join(sorted(other))}"
+                    )
+            last.update(given)
+
+        def after(_: Any) -> None:  # once more: torch has cast the state, or not copied it
+            for group, saved in zip(self.param_groups, last["param_groups"], strict=True):
+                for p, i in zip(group["params"], saved["params"], strict=True):
+                    for name, x in last["state"].get(i, {}).items():
+                        self.state[p][name] = _count(x) if name == "step" else _copied(x, p)
+
+        handles = (
+            self.register_load_state_dict_pre_hook(before),
+            self.register_load_state_dict_post_hook(after, prepend=True),
+        )
+        try:
+            super().load_state_dict(state_dict)
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        for group in self.param_groups:  # saved before there was such an option
+            group.update({**self._form.options, **group})
+            for mine in (self.state[p] for p in group["params"] if p in self.state):
+                mine |= {"step": _count(mine["step"])} if "step" in mine else {}
+        self._share()
+
+    def _init_group(self, group: dict[str, Any]) -> None:
+        """Make the state that is missing. torch.compile knows this name, and does not trace it."""
+        core = self._form.core
+        kwargs = keep(core.around, "init", self._form.values(group))
+        probe = core.start(torch.empty(0), kwargs, XP)
+        used = [f for f in probe._fields if not is_off(getattr(probe, f))]
+        for p in (p for p in group["params"] if p.grad is not None):
+            if p.grad.layout is not torch.strided:
+                raise RuntimeError(f"{type(self).__name__} does not support sparse gradients")
+            state = self.state[p]
+            for name in state.keys() - {"step", *used}:
+                del state[name]  # switched off since
+            missing = [f for f in used if f not in state]
+            start = core.start(_real(p), kwargs, XP) if missing else probe
+            state.setdefault("step", _count(0))
+            for f in missing:
+                x = getattr(start, f).clone()  # it may be the parameter itself
+                pairs = p.is_complex() and x.shape == _real(p).shape
+                state[f] = torch.view_as_complex(x.contiguous()) if pairs else x
+
+    def _moves(self, group: dict[str, Any]) -> list[Move]:
+        """The group's part in this step."""
+        around = self._form.core.around
+        around = around._replace(decay=group["decay"], maximize=group["maximize"])
+        values = {k: _number(v) for k, v in self._form.values(group).items()}
+        moves = []
+        for p in (p for p in group["params"] if p.grad is not None):
+            state, param = self.state[p], _real(p)
+            dtype = compute_dtype(param.dtype, XP)
+            slots = [_real(state[f]) if f in state else () for f in around.rule.State._fields]
+            mine = {k: _cast(v, dtype) for k, v in values.items()}
+            t = _cast(known(state["step"], XP) + 1, dtype)
+            part = Part("", param, _real(p.grad), around.rule.State(*slots), mine, t, True)
+            moves.append(Move(around, part, state["step"]))
+        return moves
+
+    def _adapt(self, moves: list[Move]) -> Any:
+        """The rule's shared state in this step, which is kept in the first group."""
+        if self._form.shared == () or not moves:
+            return ()
+        kept, parts = self.param_groups[0]["shared"], [m.part for m in moves]
+        device = parts[0].param.device
+        sums = [measure(m.around, m.part, xp=XP) for m in moves]
+        sums = [{k: _whole(x).to(device) for k, x in s.items()} for s in sums]
+        shared = _to(device, unpack(self._form.shared, kept))
+        new = self._form.core.adapt(parts, shared, sums, XP)
+        kept.update(pack(new))
+        return new
+
+    def _share(self) -> None:
+        """Make the shared state that is missing."""
+        if self._form.shared != () and "shared" not in self.param_groups[0]:
+            like = [p for group in self.param_groups for p in group["params"]]
+            core = self._form.bound(self.defaults, self._form.values(self.defaults))
+            self.param_groups[0]["shared"] = pack(core.share(like[0], XP))
+
+
+def optimizer_class(rule: Any, module: str = __name__) -> type[Optimizer]:
+    """A rule's class, named by the first words of the rule's docstring.
+
+    Args:
+        rule: a module such as ``arrayopt.adamax``, or its name.
+        module: where the class will be found; pickle asks for it.
+    """
+    form = form_of(rule)
+
+    def __init__(self: Any, params: Any, lr: Any = None, **options: Any) -> None:  # noqa: N807
+        Optimizer.__init__(self, params, lr, **options)
+
+    __init__.__module__, __init__.__qualname__ = module, f"{form.name}.__init__"
+    vars(__init__)["__signature__"] = form.signature()
+    body = {"__module__": module, "__doc__": form.docstring(), "__init__": __init__, "_form": form}
+    return type(form.name, (Optimizer,), body)
+
+
+CLASSES = {cls.__name__: cls for cls in map(optimizer_class, ao.rules.names())}
+globals().update(CLASSES)
+__all__ = [
+    "CLASSES",
+    "DTYPES",
+    "Optimizer",
+    "about",
+    "asarray",
+    "asnumpy",
+    "compiled",
+    "optimizer_class",
+    "session",
+    "settle",
+    "usable",
+    *CLASSES,
+]
+
+
+def __getattr__(name: str) -> Any:  # for type checkers: the classes are made, not written
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _copied(x: Any, p: Tensor) -> Any:
+    """A slot for ``p``, in the precision of the rule's arithmetic."""
+    if not isinstance(x, Tensor):
+        return x
+    dtype = compute_dtype(p.dtype.to_real(), XP)
+    return x.detach().to(p.device, dtype.to_complex() if x.is_complex() else dtype, copy=True)
+
+
+def _number(x: Any) -> Any:
+    """A hyperparameter in a step: a number, or a 0-d tensor where to ask for it would cost."""
+    if not isinstance(x, Tensor):
+        return plain(x)
+    x = x.detach().reshape(())
+    return x if x.device.type != "cpu" or is_traced(x, XP) else x.item()
+
+
+def _write(old: Tensor, new: Tensor) -> None:
+    """In place. torch.compile loses what copy_ writes to a 0-d float64 tensor on a CPU."""
+    if old.ndim == 0 and is_traced(old, XP):
+        torch._foreach_copy_([old], [new])
+    else:
+        old.copy_(new)
+
+
+def _cast(x: Any, dtype: torch.dtype) -> Any:
+    return cast(x, dtype, XP) if isinstance(x, Tensor) else x
+
+
+def _real(x: Tensor) -> Tensor:
+    """A complex tensor as pairs of reals: a view of its memory."""
+    return torch.view_as_real(x.resolve_conj()) if x.is_complex() else x
+
+
+def _count(steps: Any) -> Tensor:
+    """A number of steps as torch keeps it."""
+    return torch.tensor(float(steps), dtype=torch.float32, device="cpu")
+
+
+def _whole(x: Any) -> Any:
+    """The sum over all shards, where there are some (DTensor)."""
+    return x.full_tensor() if hasattr(x, "full_tensor") else x
+
+
+def _to(device: Any, tree: Any) -> Any:
+    """Nested NamedTuples of tensors, on the device."""
+    return (
+        type(tree)(*[_to(device, x) for x in tree]) if isinstance(tree, tuple) else tree.to(device)
+    )
 
 
 def asarray(x: np.ndarray) -> torch.Tensor:

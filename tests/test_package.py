@@ -37,8 +37,7 @@ def test_a_backend_loads_only_its_own_framework(name):
 
     adapter(name)
     code = (
-        f"import sys, arrayopt.backends.{name};"
-        f"print([m for m in {FRAMEWORKS} if m in sys.modules])"
+        f"import sys, arrayopt.backends.{name};print([m for m in {FRAMEWORKS} if m in sys.modules])"
     )
     loaded = set(eval(python(code)))
     also = {"jax": "optax", "dask": "cupy"}  # Dask looks for CuPy itself

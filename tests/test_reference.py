@@ -71,6 +71,7 @@ DATA = {
     "signed": (SIGNED, hard()),
     "signed late": (SIGNED, late()),
     "signed outside": ([0.5, -1.25, 2.0, 1e-3, 9.0, 0.0, -0.8], hard()),
+    "ties": (SIGNED, np.array([[2.0] * 7, [1.0] * 7])),
 }
 
 RATES = [0.0, 0.03, *(0.03 * (1 + math.cos(k / 9)) for k in range(2, STEPS))]
@@ -384,6 +385,18 @@ def test_without_difference_is_adam(rule):
         ours(rule, "hard", adan), want, tops("hard", want), strict=True
     ):
         assert_params(params, *expected)
+
+
+@pytest.mark.parametrize("rule", ["mada"])
+def test_exact_ties(rule):
+    """q = r and v = w' to the bit: the signs are 0 and half of w moves with v."""
+    hyper = FROZEN | {"b2": 0.75, "b3": 0.0, "c": 0.5, "rho": 0.5, "yogi_reference": "ema"}
+    want = theirs(rule, "ties", hyper)
+    ((_, first), (params, state)) = ours(rule, "ties", hyper)
+    np.testing.assert_array_equal(flat(first.slots.v), flat(state.slots.v))
+    assert_params(params, want.params[-1], np.abs(DATA["ties"][0]))
+    slots = {k: flat(s) for k, s in state.slots._asdict().items() if not isinstance(s, tuple)}
+    assert_slots(slots, want.slots, slots_of(rule, hyper))
 
 
 @pytest.mark.parametrize("case", [k for k in CASES["mada"] if k.startswith(("free", "start"))])

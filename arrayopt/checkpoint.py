@@ -1,0 +1,274 @@
+r"""A run in one file, whatever library its arrays belong to: :func:`save` and :func:`load`.
+
+The file is in the safetensors format: 8 bytes that give the length of the header, the header in
+JSON, the bytes of the tensors. Every tensor is F64, F32, F16 or BF16, and its name is one of
+
+    param/PATH        the parameter; left out of all with ``include_params=False``
+    slot/NAME/PATH    the slot NAME of that parameter: of the parameter's shape, or 0-d
+    shared/PATH       one scalar of the state of the whole optimizer, by its path in ``Shared``
+    hyper/NAME        a hyperparameter that is an array
+
+PATH is the parameter's place in the tree, written as in Python: ``['layer'][0].w`` is the field
+``w`` of the first item of the entry ``layer``; a tree that is one bare array has the path
+``params``. The header's ``__metadata__`` comes first in it and has one entry, ``arrayopt``: a
+JSON object with the members, in this order,
+
+    checksum     SHA-256, in hexadecimal, of the file from its first byte to the end of the
+                 header, with 64 zeros in the place of this checksum
+    format       1; a reader refuses a higher number
+    arrayopt     the version of the library that wrote the file
+    rule         the rule's name
+    custom       whether the rule is one that the library does not have
+    step         the number of steps taken
+    options      the keywords of the optimizer by name: numbers, strings, booleans, null;
+                 an infinite number is the string "inf"
+    schedules    names of the hyperparameters that were functions, which a file cannot hold
+    decay_mask   null, or by PATH whether the parameter decays
+    parameters   by PATH the dtype's name and the shape
+    slots        by NAME whether the slot is there; it is not where the options do without it
+    tensors      by the tensor's name the SHA-256, in hexadecimal, of its bytes
+
+So no byte can change unnoticed. Loading executes nothing: a rule is looked up by its name among
+those of the library, and nothing in the file is unpickled, imported or evaluated.
+"""
+
+import json
+import math
+import numbers
+import os
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from . import rules
+from ._fit import check_like, check_tensors, expected
+from ._namespace import WIDTH, dtype_name, first_step, is_array, namespace
+from ._paths import nested
+from ._plan import check_alike, masked, one_namespace, slots_of
+from ._schema import hyperparameters, name_of
+from ._step import is_off
+from ._storage import FORMAT, read, sha256, write
+from ._transfer import CheckpointError, adapter, put, put_scalar, to_numpy
+from ._tree import Tree
+from ._types import Range
+from ._version import __version__
+from .optimizer import Optimizer, State
+
+
+class Checkpoint(NamedTuple):
+    """What a file holds."""
+
+    optimizer: Optimizer
+    params: Any  # a tree; None if the file holds no parameters
+    state: State
+
+
+def save(
+    path: Any, optimizer: Optimizer, params: Any, state: State, *, include_params: bool = True
+) -> None:
+    """Write a run into one file; the module's docstring says how it is laid out.
+
+    The file appears at once and whole: it is written in a temporary folder beside ``path``,
+    forced to the disk, and renamed. A process killed meanwhile leaves the old file, if there was
+    one, and perhaps that folder, named ``.NAME.*.tmp``, which may be deleted.
+
+    Args:
+        path: the file; one that is there is replaced.
+        optimizer, params, state: the run. Arrays are copied to the host's memory.
+        include_params: whether the parameters are written too.
+
+    A schedule cannot be stored: :func:`load` asks for it again. A ``decay_mask`` that is a
+    function is stored as what it gives for ``params``.
+    """
+    who, rule = optimizer.name, optimizer.rule
+    tree = Tree(params)
+    xp = one_namespace(who, tree)
+    paths = tree.paths
+    if len({*paths}) < len(paths):
+        raise ValueError(f"{who}: two parameters have the same path, among {paths}")
+    into = adapter(xp)
+    leaves, state = into.settle((tree.leaves, state))  # lazy arrays in one computation
+    rows = slots_of(who, rule, tree, state.slots)
+    tensors: dict[str, np.ndarray] = {}
+    for path_, p, slots in zip(paths, leaves, rows, strict=True):
+        if include_params:
+            tensors[f"param/{path_}"] = to_numpy(p)
+        for name, slot in zip(slots._fields, slots, strict=True):
+            if not is_off(slot):
+                check_alike(who, path_, f"slot {name!r}", slot, p, xp)
+                tensors[f"slot/{name}/{path_}"] = to_numpy(slot)
+    shared = Tree(state.shared)
+    for path_, x in zip(shared.paths, shared.leaves, strict=True):
+        tensors[f"shared/{path_}"] = to_numpy(x)
+    options, schedules = {}, []
+    for name, value in optimizer.options().items():
+        if name == "decay_mask":
+            continue
+        if callable(value):
+            schedules.append(name)
+        elif is_array(value) and not (
+            isinstance(value, np.generic | np.ndarray) and not value.ndim
+        ):
+            x = to_numpy(value)
+            tensors[f"hyper/{name}"] = x if dtype_name(x.dtype) in WIDTH else x.astype(np.float64)
+        else:
+            options[name] = _number(who, name, value)
+    mask = optimizer.decay_mask
+    about = {
+        "checksum": "0" * 64,
+        "format": FORMAT,
+        "arrayopt": __version__,
+        "rule": who,
+        "custom": who not in rules.names() or rule is not rules.find(who),
+        "step": int(state.step),
+        "options": options,
+        "schedules": schedules,
+        "decay_mask": None
+        if mask is None
+        else dict(zip(paths, masked(who, mask, params, tree), strict=True)),
+        "parameters": {
+            k: [dtype_name(p.dtype), list(p.shape)] for k, p in zip(paths, leaves, strict=True)
+        },
+        "slots": {k: not is_off(s) for k, s in zip(state.slots._fields, state.slots, strict=True)},
+        "tensors": {k: sha256(x) for k, x in sorted(tensors.items())},
+    }
+    write(os.path.realpath(path), tensors, json.dumps(about, separators=(",", ":")))
+
+
+def load(
+    path: Any,
+    *,
+    like: Any = None,
+    namespace: Any = None,
+    device: Any = None,
+    rule: Any = None,
+    **override: Any,
+) -> Checkpoint:
+    """Read a run from a file, into any library's arrays.
+
+    Args:
+        path: a file that :func:`save` wrote.
+        like: a tree with the parameters' paths, shapes and dtypes, such as a new model's
+            parameters. What is loaded takes its containers, its library, and each array's device
+            (JAX: sharding; Dask: chunks). Its values are not used.
+        namespace: instead of ``like``, a library's name, such as ``"torch"``. The trees are then
+            dicts and lists: numbers from 0 on make a list, everything else a dict by key or field.
+        device: where to place all arrays, in place of the default or of ``like``'s.
+        rule: the rule, if it is not one of the library's.
+        override: keywords of the optimizer that replace those of the file; schedules must be
+            given again so.
+
+    Returns:
+        The optimizer, the parameters (None if the file has none), and the state.
+
+    Raises:
+        CheckpointError: the file is damaged, none of ours, of a newer format, or it does not fit
+            ``like``, ``rule`` or the library. It says what is wrong, and where.
+    """
+    if (like is None) == (namespace is None):
+        raise TypeError("load takes either like=, a tree of arrays, or namespace=, a name")
+    about, tensors = read(path)
+    try:
+        return _restore(about, tensors, like, namespace, device, rule, override)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+
+
+def _restore(
+    about: Any, tensors: Any, like: Any, library: Any, where: Any, rule: Any, override: Any
+) -> Checkpoint:
+    held = about["parameters"]
+    paths = list(held)
+    if like is None:
+        into = adapter(library)
+        xp = namespace(into.asarray(np.zeros((), np.float32)))
+        leaves: list[Any] = [None] * len(paths)
+    else:
+        tree = Tree(like)
+        xp = one_namespace("like", tree)
+        into = adapter(xp)
+        check_like(held, dict(zip(tree.paths, tree.leaves, strict=True)))
+        paths, leaves = tree.paths, tree.leaves
+
+    def join(found: list[Any]) -> Any:
+        return nested(paths, found) if like is None else tree.join(found)
+
+    def column(prefix: str) -> Any:
+        return join(
+            [
+                put(k, tensors[k], into, x, where)
+                for k, x in zip([f"{prefix}/{p}" for p in paths], leaves, strict=True)
+            ]
+        )
+
+    mask = about["decay_mask"]
+    mask = None if mask is None else join([mask[p] for p in paths])
+    optimizer = _optimizer(about, tensors, into, rule, {"decay_mask": mask} | override)
+    start, needed = expected(optimizer, held, about["slots"])
+    params = any(k.startswith("param/") for k in tensors)
+    if params:
+        needed |= {f"param/{p}": (tuple(shape), dtype) for p, (dtype, shape) in held.items()}
+    check_tensors(optimizer.name, needed, tensors)
+    beside = into.asarray(np.zeros((), np.float32)) if like is None else leaves[0]
+    scalars = [
+        put_scalar(tensors[f"shared/{path}"], x, where)
+        for path, x in zip(start.paths, Tree(optimizer.share(beside, xp)).leaves, strict=True)
+    ]
+    return Checkpoint(
+        optimizer,
+        column("param") if params else None,
+        State(
+            first_step(xp) + about["step"],
+            start.join(scalars),
+            optimizer.rule.State(
+                *(column(f"slot/{k}") if on else () for k, on in about["slots"].items())
+            ),
+        ),
+    )
+
+
+def _optimizer(about: Any, tensors: Any, into: Any, rule: Any, keywords: Any) -> Optimizer:
+    """The optimizer that was saved."""
+    name = about["rule"]
+    if rule is None:
+        if about["custom"] or name not in rules.names():
+            raise CheckpointError(f"its rule {name!r} is none of arrayopt's: give it as rule=")
+        rule = name
+    rule = rules.find(rule) if isinstance(rule, str) else rule
+    if name_of(rule) != name:
+        raise CheckpointError(f"its rule is {name!r}, not {name_of(rule)!r}")
+    if rule.State._fields != (*about["slots"],):
+        raise CheckpointError(
+            f"its slots are {', '.join(about['slots'])}; "
+            f"those of {name} are {', '.join(rule.State._fields)}"
+        )
+    again = [k for k in about["schedules"] if k not in keywords]
+    if again:
+        raise CheckpointError(
+            f"{again[0]} was a schedule, which a file cannot hold: give it again, as {again[0]}="
+        )
+    legal = {k: h.legal for k, h in hyperparameters(rule).items()}
+    ranged = {k for k, v in legal.items() if isinstance(v, Range)}
+    options = {
+        k: math.inf if v == "inf" and k in ranged else v for k, v in about["options"].items()
+    }
+    for k, x in tensors.items():
+        if k.startswith("hyper/"):  # an array is brought to the parameters by each step
+            options[k.removeprefix("hyper/")] = x if x.ndim else put(k, x, into)
+    try:
+        return Optimizer(rule, **(options | keywords))
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(str(error)) from None
+
+
+def _number(who: str, name: str, value: Any) -> Any:
+    """What stands for an option in JSON."""
+    if value is None or isinstance(value, bool | str):
+        return value
+    if isinstance(value, np.generic | np.ndarray):
+        value = value.item()
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    if isinstance(value, numbers.Real):
+        return "inf" if math.isinf(value) else float(value)
+    raise TypeError(f"{who}: {name} cannot be stored in a file: {value!r:.80}")
