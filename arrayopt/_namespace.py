@@ -45,8 +45,16 @@ def _torch(xp: Namespace) -> dict[str, Any]:
 
     def sqrt(x: Array) -> Array:
         # torch's own, on a CPU and not compiled, is MKL's: 1 ulp off for every sixth float32
-        plain = type(x) in (torch.Tensor, torch.nn.Parameter) and x.device.type == "cpu"
-        if not plain or is_traced(x, xp) or (x.requires_grad and torch.is_grad_enabled()):
+        exact = x.device.type == "cpu" and not is_traced(x, xp)
+        if not exact or (x.requires_grad and torch.is_grad_enabled()):
+            return torch.sqrt(x)
+        if hasattr(x, "full_tensor"):  # a DTensor: each process has its own part, or a summand
+            how, whole = x.placements, any(p.is_partial() for p in x.placements)
+            part = x.full_tensor() if whole else x.to_local()
+            how = [sys.modules["torch.distributed.tensor"].Replicate()] * len(how) if whole else how
+            like = {"run_check": False, "shape": x.shape, "stride": x.stride()}
+            return type(x).from_local(sqrt(part), x.device_mesh, how, **like)
+        if type(x) not in (torch.Tensor, torch.nn.Parameter):
             return torch.sqrt(x)
         return torch.from_numpy(np.asarray(np.sqrt(x.detach().numpy())))  # shares the memory
 
@@ -61,7 +69,11 @@ def _torch(xp: Namespace) -> dict[str, Any]:
 
 def _mlx(xp: Namespace) -> dict[str, Any]:
     """MLX's ``sum`` takes no dtype."""
-    return {"sum": lambda x, *, dtype: xp.sum(x.astype(dtype))}
+
+    def total(x: Array, *, dtype: Any = None, **kwargs: Any) -> Array:
+        return xp.sum(x if dtype is None else x.astype(dtype), **kwargs)
+
+    return {"sum": total}
 
 
 _MENDED = {"array_api_compat.torch": _torch, "mlx.core": _mlx}

@@ -172,7 +172,8 @@ class Optimizer:
         """The rule's State of one parameter before the first step, in the compute dtype."""
         param = cast(param, compute_dtype(param.dtype, xp), xp)
         slots = self.rule.init(param, **kwargs, xp=xp)
-        return type(slots)(*[s if is_off(s) else cast(s, param.dtype, xp) for s in slots])
+        slots = [xp.asarray(s, copy=True) if s is param else s for s in slots]  # not the caller's
+        return self.rule.State(*[s if is_off(s) else cast(s, param.dtype, xp) for s in slots])
 
     def share(self, like: Array, xp: Namespace) -> Any:
         """The rule's shared state before the first step, on the device of ``like``; or ()."""

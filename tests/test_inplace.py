@@ -184,7 +184,7 @@ class Recorder:
         self.calls = []
 
     def init(self, param, *, xp):
-        return self.State(param, param)
+        return self.State(*(fake(np.zeros(param.shape, np.float32)) for _ in range(2)))
 
     def update(self, param, grad, state, t, *, lr: ao.Rate = 0.1, xp):
         self.calls.append((xp.__name__, type(param).__module__, t, lr))

@@ -104,12 +104,12 @@ def blocks(document):
 
 @pytest.mark.parametrize("document", ["README.md", *sorted(
     p.relative_to(ROOT).as_posix() for p in (ROOT / "docs").glob("*.md"))])  # fmt: skip
-def test_code_in_documents_runs(document):
+def test_code_in_documents_runs(document, tmp_path):
     for code in blocks(document):
         if "import cupy" in code:
             compile(code, document, "exec")  # it needs a GPU
         else:
-            python(code)
+            python(code, cwd=tmp_path)
 
 
 def test_readme_shows_running_code_by_line_15():
