@@ -28,7 +28,7 @@ __all__ = [
 ]
 DTYPES = ("float16", "float32", "float64")
 T = TypeVar("T")
-BLOCK = 1 << 19  # bytes: a rule's temporaries of this size stay in the cache
+BLOCK = 1 << 21  # bytes, for all threads: smaller ones wait for each other at NumPy's lock
 # ALLOCATOR: glibc gives a freed block of more than 128 KiB back to the system, and every temporary
 # then costs page faults, twice the time of the arithmetic. Freeing one of just under 32 MiB, never
 # touched, once, makes it keep them, as in any program that has used an array of that size.
@@ -84,7 +84,7 @@ class InPlace:
         blocks = [
             _block(part, index)
             for part in todo.parts
-            for index in _blocks(part.param.shape, BLOCK // max(part.param.itemsize, 4))
+            for index in _blocks(part.param.shape, _elements(part, self._threads))
         ]
         if optimizer.nonfinite != "propagate":
             flags = self._each(lambda b: bool(np.isfinite(b.grad).all()), blocks)
@@ -123,6 +123,12 @@ class InPlace:
         for other in others:
             other.result()
         return results
+
+
+def _elements(part: Part, threads: int) -> int:
+    """How many a block has: fewer for a rule with many slots, which has many temporaries."""
+    many = max(1, (sum(not is_off(s) for s in part.slots) + 1) // 2)
+    return max(1, BLOCK // threads // many // max(part.param.itemsize, 4))
 
 
 def _blocks(shape: tuple[int, ...], most: int) -> Iterator[tuple[Any, ...]]:
