@@ -13,6 +13,7 @@ from ._common import compiled, usable
 
 __all__ = [
     "DTYPES",
+    "PARITY_STEPS",
     "Optimizer",
     "about",
     "asarray",
@@ -23,6 +24,7 @@ __all__ = [
     "usable",
 ]
 DTYPES = ("float16", "float32", "float64")
+PARITY_STEPS = 20  # it computes with NumPy, and takes 2 ms to note down an operation
 T = TypeVar("T")
 
 
