@@ -10,6 +10,7 @@ import numpy as np
 from numpy.lib.array_utils import byte_bounds
 
 import arrayopt as ao
+from arrayopt._namespace import quiet
 from arrayopt._step import Part, is_off, measure, move
 from arrayopt._tree import Tree
 
@@ -70,7 +71,8 @@ class InPlace:
                 raise ValueError(f"{self.optimizer.name}: {path} is read-only")
         _check_overlap(self.optimizer.name, named, written=len(named))
         self.state = self.optimizer.init(params)
-        self._threads = max(1, threads or len(os.sched_getaffinity(0)))
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        self._threads = max(1, threads or cores or 1)
         self._pool = ThreadPoolExecutor(self._threads)
         np.empty(31 << 20, np.uint8)  # see ALLOCATOR
 
@@ -94,7 +96,8 @@ class InPlace:
                 return
         around, xp = optimizer.around, todo.xp
         sums = self._each(lambda b: measure(around, b, xp=xp), blocks)
-        shared = optimizer.adapt(todo.parts, self.state.shared, sums, xp)
+        with quiet(xp):
+            shared = optimizer.adapt(todo.parts, self.state.shared, sums, xp)
 
         def run(block: Part) -> None:
             new, slots = move(around, block, shared, xp=xp)
