@@ -102,6 +102,11 @@ def cast(x: Array, dtype: Any, xp: Namespace) -> Array:
     return x if x.dtype == dtype else xp.astype(x, dtype)
 
 
+def copied(x: Array, xp: Namespace) -> Array:
+    """An array of the same values with memory of its own."""
+    return x.clone() if library(xp) == "torch" else xp.asarray(x, copy=True)
+
+
 def device(x: Array, xp: Namespace) -> Any:
     """Where ``x`` lies; None where that is not for us to ask (traced or lazy arrays)."""
     if library(xp) in ("jax", "dask"):

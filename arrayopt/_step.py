@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import optree
 
 from ._math import pick, total
-from ._namespace import cast, compute_dtype
+from ._namespace import cast, compute_dtype, copied
 from ._types import Array, Namespace, Scalar
 
 
@@ -62,7 +62,7 @@ def move(around: Around, part: Part, shared: Any, *, xp: Namespace) -> tuple[Arr
     new, after = around.rule.update(param, grad, slots, part.t, **kwargs, xp=xp)
     old = part.slots
     given = (part.param, part.grad)  # the caller's, who may change them
-    after = [xp.asarray(a, copy=True) if any(a is x for x in given) else a for a in after]
+    after = [copied(a, xp) if any(a is x for x in given) else a for a in after]
     after = [a if is_off(b) else cast(a, b.dtype, xp) for a, b in zip(after, old, strict=True)]
     return cast(new, part.param.dtype, xp), type(old)(*after)
 

@@ -9,7 +9,7 @@ import optree
 
 from . import rules
 from ._math import widest
-from ._namespace import cast, compute_dtype, device, first_step, is_traced, quiet
+from ._namespace import cast, compute_dtype, copied, device, first_step, is_traced, quiet
 from ._plan import Plan, one_namespace, plan
 from ._schema import check, check_together, hyperparameters, name_of, reads
 from ._step import Around, Part, is_off, keep, measure, move
@@ -172,7 +172,7 @@ class Optimizer:
         """The rule's State of one parameter before the first step, in the compute dtype."""
         param = cast(param, compute_dtype(param.dtype, xp), xp)
         slots = self.rule.init(param, **kwargs, xp=xp)
-        slots = [xp.asarray(s, copy=True) if s is param else s for s in slots]  # not the caller's
+        slots = [copied(s, xp) if s is param else s for s in slots]  # not the caller's
         return self.rule.State(*[s if is_off(s) else cast(s, param.dtype, xp) for s in slots])
 
     def share(self, like: Array, xp: Namespace) -> Any:

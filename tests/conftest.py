@@ -2,7 +2,9 @@
 
 import importlib
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,6 +37,31 @@ def adapter(name: str) -> Any:
 def package(name: str) -> Any:
     """A package that tests use. At home its lack skips the test; in CI it fails it."""
     return importlib.import_module(name) if os.environ.get("CI") else pytest.importorskip(name)
+
+
+def once(factory: pytest.TempPathFactory, name: str, run: Callable[[Path], None]) -> Path:
+    """A folder that ``run`` has filled: once, where pytest-xdist has several processes."""
+    root = factory.getbasetemp()
+    folder = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / name
+    done, error = folder / "done", None
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        end = time.monotonic() + 280
+        while not done.exists() and time.monotonic() < end:
+            time.sleep(0.1)
+    else:
+        try:
+            run(folder)
+        except BaseException as e:
+            error = e
+        partial = folder / "partial"
+        partial.write_text("" if error is None else repr(error))
+        partial.rename(done)
+    if error is not None:
+        raise error
+    assert done.read_text() == ""
+    return folder
 
 
 @pytest.fixture(params=["numpy", "strict", "torch", "jax", "dask", "mlx"])
