@@ -54,6 +54,8 @@ def __getattr__(name: str) -> Any:  # a rule's module, or what is in _LATER
         return getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)
     if name in rules.names():
         return rules.find(name)
+    if name == "parity":
+        return importlib.import_module(f"{__name__}.parity")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

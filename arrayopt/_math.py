@@ -53,7 +53,8 @@ def clip(x: Array, low: Scalar, high: Scalar, *, xp: Namespace) -> Array:
 
 def rms(x: Array, *, xp: Namespace) -> Array:
     """Root of the mean square over all elements: a 0-d array of the dtype of ``x``; 0 if empty."""
-    mean = total(x * x, xp=xp) / max(math.prod(x.shape), 1)
+    wide = xp.astype(x, widest(x.dtype, xp=xp))  # first: a small x has a square of 0
+    mean = xp.sum(wide * wide) / max(math.prod(x.shape), 1)
     return xp.astype(xp.sqrt(mean), x.dtype)
 
 

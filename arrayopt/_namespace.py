@@ -148,6 +148,11 @@ def is_traced(x: Any, xp: Namespace, *, outside: bool = True) -> bool:
     return False
 
 
+def compiling() -> bool:
+    """Whether torch.compile reads this."""
+    return "torch" in sys.modules and bool(sys.modules["torch"].compiler.is_compiling())
+
+
 def known(step: Any, xp: Namespace) -> Any:
     """A step counter's value as an ``int``, or the array itself where a trace may hold it."""
     return step if isinstance(step, int) or is_traced(step, xp) else int(step)

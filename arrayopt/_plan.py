@@ -8,6 +8,7 @@ import numpy as np
 from ._namespace import (
     WIDTH,
     cast,
+    compiling,
     compute_dtype,
     device,
     dtype_name,
@@ -19,7 +20,7 @@ from ._namespace import (
 from ._schema import check, check_together
 from ._step import Part, is_off
 from ._tree import Tree
-from ._types import Array, Namespace, Scalar
+from ._types import Array, Namespace
 
 
 class Plan(NamedTuple):
@@ -30,8 +31,6 @@ class Plan(NamedTuple):
     parts: list[Part]  # the parameters that have a gradient
     places: list[int]  # where in the tree's leaves each part is
     slots: list[Any]  # the rule's State of every parameter
-    values: dict[str, Any]  # hyperparameters of this step
-    t: Scalar
 
 
 def one_namespace(who: str, tree: Tree) -> Namespace:
@@ -56,7 +55,8 @@ def check_array(who: str, path: str, wanted: str, x: Any) -> None:
         raise TypeError(f"{who}: {path} must be {wanted}, got {type(x).__name__}")
     if dtype_name(x.dtype) not in WIDTH:
         hint = "; view it as two reals" if "complex" in str(x.dtype) else ""
-        raise TypeError(f"{who}: {path} must be real floating, got dtype {x.dtype}{hint}")
+        kinds = ", ".join(WIDTH)
+        raise TypeError(f"{who}: {path} must be real floating ({kinds}), got dtype {x.dtype}{hint}")
 
 
 def check_alike(who: str, path: str, what: str, x: Any, param: Array, xp: Namespace) -> None:
@@ -107,14 +107,15 @@ def resolve(
     rule: Any, hyper: dict[str, Any], override: dict[str, Any], count: Any
 ) -> dict[str, Any]:
     """The hyperparameters of the step after ``count`` steps; numbers as Python floats."""
-    if override:
+    checked = not compiling()  # which cannot follow the look into signatures
+    if checked and override:
         check(rule, override, step=True)
     given = {**hyper, **override}
     schedules = [k for k, v in given.items() if callable(v)]
     values = {k: plain(v(count) if k in schedules else v) for k, v in given.items()}
-    if schedules:
+    if checked and schedules:
         check(rule, {k: values[k] for k in schedules})
-    if schedules or override:
+    if checked and (schedules or override):
         check_together(rule, values)
     return values
 
@@ -133,6 +134,9 @@ def local(value: Any, who: str, path: str, param: Array, xp: Namespace) -> Any:
     if not hasattr(value, "shape"):
         return value
     dtype = compute_dtype(param.dtype, xp)
+    there, here = device(value, namespace(value)), device(param, xp)
+    if namespace(value) is xp and there != here and not (value.shape == () and "cpu" in str(there)):
+        raise ValueError(f"{who}: a hyperparameter is on {there}, but {path} on {here}")
     if namespace(value) is not xp:
         if value.shape == ():
             return float(value)
@@ -169,14 +173,32 @@ def plan(
     params: Any,
     grads: Any,
     state: Any,
+    *,
+    off: tuple[bool, ...],
+    together: bool,
 ) -> Plan:
-    """Everything that a step needs, or the error that says why it cannot run."""
+    """Everything that a step needs, or the error that says why it cannot run.
+
+    ``off``: which slots are off; ``together``: whether parameters have a part in one another's
+    steps, and must be on one device.
+    """
     tree = Tree(params)
     xp = one_namespace(who, tree)
+    devices = {str(device(x, xp)) for x in tree.leaves} if together else set()
+    if len(devices) > 1:
+        raise ValueError(f"{who}: all parameters must be on one device, got {sorted(devices)}")
     if getattr(state, "_fields", None) != ("step", "shared", "slots"):
         raise TypeError(f"{who}: state must be what init or step gave, got {type(state).__name__}")
     gs = split(who, "gradients", tree, grads)
     slots = slots_of(who, rule, tree, state.slots)
+    if (state.shared != ()) != hasattr(rule, "share"):
+        raise ValueError(f"{who}: the state's shared part is that of another rule")
+    for name, slot, is_to_be in zip(rule.State._fields, state.slots, off, strict=True):
+        if is_off(slot) != is_to_be:
+            raise ValueError(
+                f"{who}: the state has {'no' if is_to_be is False else 'a'} slot {name!r}, "
+                "so it was made with other options than this step's"
+            )
     mask = masked(who, decay_mask, params, tree)
     count = known(state.step, xp)
     values = resolve(rule, hyper, override, count)
@@ -194,4 +216,4 @@ def plan(
         t = t if isinstance(t, int) else xp.astype(t, compute_dtype(p.dtype, xp))
         parts.append(Part(path, p, g, s, mine, t, mask[i]))
         places.append(i)
-    return Plan(xp, tree, parts, places, slots, values, count + 1)
+    return Plan(xp, tree, parts, places, slots)

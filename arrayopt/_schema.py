@@ -33,9 +33,9 @@ class Hyper(NamedTuple):
             ok = any(type(value) is type(v) and value == v for v in self.legal)
             return None if ok else " or ".join(map(repr, self.legal))
         if isinstance(value, bool | str):
-            return f"a number in {self.legal}"
+            return f"{self.legal} and a number"
         if isinstance(value, np.ndarray | np.generic):
-            ok = value.dtype.kind in "fiu" and all(v in self.legal for v in value.ravel().tolist())
+            ok = value.dtype.kind in "fiu" and value in self.legal
         elif isinstance(value, numbers.Real):
             ok = value in self.legal
         else:
@@ -142,7 +142,7 @@ def unknown(rule: Any, name: str, known: list[str]) -> str:
     message = f"{name_of(rule)} ({title_of(rule)}) has no hyperparameter {name!r}"
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     if close:
-        message += f"; did you mean {close[0]!r}?"
+        message += f" (did you mean {close[0]!r}?)"
     owners = [
         f"{other} ({title_of(rules.find(other))})"
         for other in rules.names()

@@ -37,9 +37,9 @@ def measure(around: Around, part: Part, *, xp: Namespace) -> dict[str, Array]:
     """The sums over this part that the rule asks for: 0-d, in the widest dtype; or none."""
     if not hasattr(around.rule, "measure"):
         return {}
-    _, grad, slots = _prepared(around, part, xp)
+    param, grad, slots = _prepared(around, part, xp)
     kwargs = keep(around, "measure", part.values)
-    terms = around.rule.measure(part.param, grad, slots, part.t, **kwargs, xp=xp)
+    terms = around.rule.measure(param, grad, slots, part.t, **kwargs, xp=xp)
     return {name: total(x, xp=xp) for name, x in terms.items()}
 
 
@@ -50,11 +50,8 @@ def move(around: Around, part: Part, shared: Any, *, xp: Namespace) -> tuple[Arr
     rate = values["weight_decay"]
     if around.decay != "coupled" and part.decays and not is_zero(rate):
         # not times lr: still none where lr is 0, so that such a step leaves everything in place
-        rate = (
-            values["lr"] * rate
-            if around.decay == "decoupled"
-            else pick(values["lr"] == 0, 0.0, rate, xp=xp)
-        )
+        lr = values.get("lr", 1.0)
+        rate = lr * rate if around.decay == "decoupled" else pick(lr == 0, 0.0, rate, xp=xp)
         param = param - rate * param  # 1 - rate would round away what small rates say
     kwargs = keep(around, "update", values)
     if shared != ():
@@ -82,10 +79,15 @@ def is_zero(x: Any) -> bool:
     return isinstance(x, int | float) and x == 0
 
 
+def arriving(part: Part, xp: Namespace) -> Array:
+    """The gradient in the compute dtype, where a float64 one may have become infinite."""
+    return cast(part.grad, compute_dtype(part.param.dtype, xp), xp)
+
+
 def _prepared(around: Around, part: Part, xp: Namespace) -> tuple[Array, Array, Any]:
     """Parameter, gradient and slots in the compute dtype; the gradient turned and decayed."""
     dtype = compute_dtype(part.param.dtype, xp)
-    param, grad = cast(part.param, dtype, xp), cast(part.grad, dtype, xp)
+    param, grad = cast(part.param, dtype, xp), arriving(part, xp)
     slots = type(part.slots)(*[s if is_off(s) else cast(s, dtype, xp) for s in part.slots])
     if around.maximize:
         grad = -grad

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeAlias
 
+import numpy as np
+
 Array: TypeAlias = Any  # any array with the operators of the Array API
 Namespace: TypeAlias = Any  # the module that array came from, as array_namespace() gives it
 Scalar: TypeAlias = Any  # a Python number, a 0-d array, or an array that broadcasts
@@ -21,11 +23,11 @@ class Range:
         return float(low), float(high)
 
     def __contains__(self, value: Any) -> bool:
-        """Whether a number lies inside; NaN never does."""
+        """Whether a number, or every element of a NumPy array, lies inside; NaN never does."""
         low, high = self.bounds
         above = value >= low if self.text[0] == "[" else value > low
         below = value <= high if self.text[-1] == "]" else value < high
-        return bool(above and below)
+        return bool(np.all(above & below))
 
     def __str__(self) -> str:
         return self.text

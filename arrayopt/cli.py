@@ -7,8 +7,12 @@ import math
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
+
 from . import backends, parity, rules
 from ._schema import Hyper, hyperparameters, name_of, title_of
+from ._tree import Tree
+from .optimizer import Optimizer
 
 try:
     import rich.progress
@@ -33,7 +37,7 @@ def main() -> None:
     """Run the command; a wrong argument is one line, not a traceback."""
     try:
         app()
-    except (ValueError, TypeError, ImportError) as error:
+    except (ValueError, TypeError, ImportError, OSError) as error:
         Console(stderr=True).print(f"[red]error:[/red] {escape(str(error))}", soft_wrap=True)
         raise SystemExit(2) from None
 
@@ -87,10 +91,17 @@ def train(
     from .train import train as run
 
     hyper = dict(map(_assignment, option or ())) | ({} if lr is None else {"lr": lr})
+    Optimizer(rule, **hyper)  # a mistake is told before anything runs
+    if plot is not None and (
+        plot.suffix not in (".png", ".pdf", ".svg") or not plot.parent.is_dir()
+    ):
+        raise ValueError(
+            f"--plot needs a .png, .pdf or .svg file in a folder that is there: {plot}"
+        )
     if plot is not None and importlib.util.find_spec("matplotlib") is None:
         raise ImportError('--plot needs matplotlib: pip install "arrayopt[plot]"')
     curves: dict[str, list[Any]] = {}
-    for name in backends.installed() if backend == "all" else [backend]:
+    for name in _usable(backend):
         about = backends.load(name).about()
         with _progress(as_json) as bar:
             task = bar.add_task(f"{rule} on {about}", total=epochs, note="")
@@ -120,17 +131,20 @@ def check_parity(
     as_json: Json = False,
 ) -> None:
     """Do all libraries compute the same numbers? Exit status 1 where a bound is broken."""
-    chosen = rules.names() if names == "all" else names.split(",")
-    libraries = backends.installed() if on == "all" else on.split(",")
-    dtypes = dtype.split(",")
+    chosen = rules.names() if names == "all" else _words(names)
+    libraries = _usable(on)
+    dtypes = _words(dtype)
     for name in chosen:
         rules.find(name)
     for d in dtypes:
         if d not in ("float16", "bfloat16", "float32", "float64"):
             raise ValueError(f"no dtype is named {d!r}")
+    total = len(chosen) * sum(d in backends.load(b).DTYPES for b in libraries for d in dtypes)
+    if not total:
+        raise ValueError(f"none of {', '.join(libraries)} has {', '.join(dtypes)}")
     rows: list[parity.Row] = []
     with _progress(as_json) as bar:
-        task = bar.add_task("parity", total=len(chosen) * len(libraries) * len(dtypes), note="")
+        task = bar.add_task("parity", total=total, note="")
         for row in parity.run(chosen, libraries, dtypes, steps):
             rows.append(row)
             bar.update(task, advance=1, note=f"{row.rule} {row.backend} {row.dtype}")
@@ -151,16 +165,25 @@ def check_parity(
             if broken
             else "[green]every bound kept[/green]"
         )
-    raise typer.Exit(1 if broken or not rows else 0)
+    raise typer.Exit(1 if broken else 0)
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",")]
+
+
+def _usable(text: str) -> list[str]:
+    """The backends of that name, or all that run here."""
+    if text == "all":
+        return backends.installed()
+    for name in _words(text):
+        if not backends.load(name).usable():
+            raise ValueError(f"{name} finds no GPU here")
+    return _words(text)
 
 
 def describe(name: str) -> dict[str, Any]:
     """A rule as plain data."""
-    import numpy as np
-
-    from ._tree import Tree
-    from .optimizer import Optimizer
-
     rule = rules.find(name)
     doc = inspect.getdoc(rule) or ""
     optimizer = Optimizer(rule)

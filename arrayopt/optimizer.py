@@ -5,14 +5,24 @@ import inspect
 import operator
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import optree
 
 from . import rules
 from ._math import widest
-from ._namespace import cast, compute_dtype, copied, device, first_step, is_traced, quiet
-from ._plan import Plan, one_namespace, plan
+from ._namespace import (
+    cast,
+    compute_dtype,
+    copied,
+    device,
+    first_step,
+    is_traced,
+    namespace,
+    quiet,
+)
+from ._plan import Plan, one_namespace, plain, plan
 from ._schema import check, check_together, hyperparameters, name_of, reads
-from ._step import Around, Part, is_off, keep, measure, move
+from ._step import Around, Part, arriving, is_off, keep, measure, move
 from ._tree import Tree
 from ._types import Array, Namespace
 
@@ -46,7 +56,13 @@ class Optimizer:
             number stay. The last two read one flag back from a GPU in each step.
         hyper: the rule's hyperparameters; ``arrayopt show RULE`` lists them. Each is a number, a
             schedule (a function of the number of steps taken, 0 at the first), a 0-d array, or
-            an array that broadcasts against every parameter.
+            an array that broadcasts against every parameter. Numbers and NumPy's arrays are
+            checked; what another library's array holds is not read.
+
+    The number of steps is one for the whole tree: a parameter whose first gradients are None gets
+    the bias correction of later steps (each counts its own steps in ``backends.torch``). With torch
+    parameters that require gradients, a step is recorded for them: call it under
+    ``torch.no_grad()``, or pass detached tensors, unless it is to be differentiated.
 
     float16 and bfloat16 parameters have float32 state and arithmetic; the result is rounded once.
 
@@ -86,9 +102,11 @@ class Optimizer:
         self.hyper = {k: h.default for k, h in hyperparameters(self.rule).items()}
         self.hyper |= hyper | {"weight_decay": weight_decay}
         check(self.rule, self.hyper)
+        self.hyper = {k: plain(v) for k, v in self.hyper.items()}
         check_together(self.rule, self.hyper)
         self.decay_mask, self.nonfinite = decay_mask, nonfinite
         self.around = Around(self.rule, reads(self.rule), how, maximize)
+        self._off = self._layout(self.hyper)
 
     def options(self) -> dict[str, Any]:
         """Every keyword that makes this optimizer again."""
@@ -120,6 +138,8 @@ class Optimizer:
     def step(self, params: Any, grads: Any, state: State, **override: Any) -> tuple[Any, State]:
         """One step: the new parameters and state. Nothing that was given is modified.
 
+        A parameter that does not move (no gradient, a skipped step) may be the given array itself.
+
         Args:
             params: a tree like the one that ``init`` was given.
             grads: a tree like it; None in a parameter's place leaves it and its slots alone.
@@ -148,9 +168,25 @@ class Optimizer:
 
     def plan(self, params: Any, grads: Any, state: State, override: dict[str, Any]) -> Plan:
         """The step that these arguments ask for, checked; for engines that carry it out."""
+        relaid = override.keys() & self.around.reads["init"]
         return plan(
-            self.name, self.rule, self.hyper, override, self.decay_mask, params, grads, state
+            self.name,
+            self.rule,
+            self.hyper,
+            override,
+            self.decay_mask,
+            params,
+            grads,
+            state,
+            off=self._layout(self.hyper | override) if relaid else self._off,
+            together=hasattr(self.rule, "share") or self.nonfinite != "propagate",
         )
+
+    def _layout(self, hyper: dict[str, Any]) -> tuple[bool, ...]:
+        """Which of the rule's slots are off with these hyperparameters."""
+        probe = np.zeros(1)
+        slots = self.rule.init(probe, **keep(self.around, "init", hyper), xp=namespace(probe))
+        return tuple(map(is_off, slots))
 
     def adapt(
         self, parts: list[Part], shared: Any, sums: list[dict[str, Array]], xp: Namespace
@@ -194,7 +230,7 @@ class Optimizer:
         if self.nonfinite == "propagate" or not todo.parts:
             return True
         xp = todo.xp
-        flags = [xp.all(xp.isfinite(part.grad)) for part in todo.parts]
+        flags = [xp.all(xp.isfinite(arriving(part, xp))) for part in todo.parts]
         if self.nonfinite == "raise":
             self.raise_nonfinite(todo.parts, flags, xp)
         every = functools.reduce(xp.logical_and, flags)

@@ -1,9 +1,19 @@
 """What most adapters share; each takes from here what fits its framework."""
 
 import contextlib
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+
+@contextlib.contextmanager
+def extra(name: str) -> Iterator[None]:
+    """An import that fails says which extra installs the framework."""
+    try:
+        yield
+    except ImportError as error:
+        raise ImportError(f'{error}; pip install "arrayopt[{name}]"') from error
 
 
 def usable() -> bool:

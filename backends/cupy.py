@@ -2,13 +2,15 @@
 
 from typing import Any
 
-import cupy
 import numpy as np
 
 import arrayopt as ao
 from arrayopt._tree import Tree
 
-from ._common import compiled, session, settle
+from ._common import compiled, extra, session, settle
+
+with extra("cupy"):
+    import cupy
 
 __all__ = [
     "DTYPES",

@@ -3,13 +3,15 @@
 import contextlib
 from typing import Any, TypeVar
 
-import dask
-import dask.array as da
 import numpy as np
 
 import arrayopt as ao
 
-from ._common import compiled, usable
+from ._common import compiled, extra, usable
+
+with extra("dask"):
+    import dask
+    import dask.array as da
 
 __all__ = [
     "DTYPES",

@@ -9,8 +9,6 @@ import functools
 import inspect
 from typing import Any, Literal, NamedTuple, TypeVar
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 import arrayopt as ao
@@ -19,7 +17,11 @@ from arrayopt._schema import Hyper, hyperparameters, name_of
 from arrayopt._step import is_off, measure, move
 from arrayopt.optimizer import DECAYS
 
-from ._common import settle, usable
+from ._common import extra, settle, usable
+
+with extra("jax"):
+    import jax
+    import jax.numpy as jnp
 
 __all__ = [
     "DTYPES",

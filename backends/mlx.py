@@ -3,10 +3,12 @@
 import importlib.metadata
 from typing import Any
 
-import mlx.core as mx
 import numpy as np
 
-from ._common import compiled, session, settle, usable
+from ._common import compiled, extra, session, settle, usable
+
+with extra("mlx"):
+    import mlx.core as mx
 
 __all__ = ["DTYPES", "about", "asarray", "asnumpy", "compiled", "session", "settle", "usable"]
 DTYPES = ("float16", "bfloat16", "float32")

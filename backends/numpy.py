@@ -11,7 +11,7 @@ from numpy.lib.array_utils import byte_bounds
 
 import arrayopt as ao
 from arrayopt._namespace import quiet
-from arrayopt._step import Part, is_off, measure, move
+from arrayopt._step import Part, arriving, is_off, measure, move
 from arrayopt._tree import Tree
 
 from ._common import compiled, session, settle, usable
@@ -76,25 +76,35 @@ class InPlace:
         self._pool = ThreadPoolExecutor(self._threads)
         np.empty(31 << 20, np.uint8)  # see ALLOCATOR
 
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"_pool": None}  # threads can be neither copied nor pickled
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _pool=ThreadPoolExecutor(state["_threads"]))
+
     def step(self, grads: Any, **override: Any) -> None:
         """One step, in place; ``override`` gives hyperparameters for this step alone."""
         optimizer = self.optimizer
         todo = optimizer.plan(self.params, grads, self.state, override)
         named = [(part.path, part.param) for part in todo.parts]
         named += [(f"the gradient of {part.path}", part.grad) for part in todo.parts]
+        for part in todo.parts:
+            for x in (part.param, *part.slots):
+                if not is_off(x) and not x.flags.writeable:
+                    raise ValueError(f"{optimizer.name}: {part.path} or a slot of it is read-only")
         _check_overlap(optimizer.name, named, written=len(todo.parts))
         blocks = [
             _block(part, index)
             for part in todo.parts
             for index in _blocks(part.param.shape, _elements(part, self._threads))
         ]
+        around, xp = optimizer.around, todo.xp
         if optimizer.nonfinite != "propagate":
-            flags = self._each(lambda b: bool(np.isfinite(b.grad).all()), blocks)
+            flags = self._each(lambda b: bool(np.isfinite(arriving(b, xp)).all()), blocks)
             if optimizer.nonfinite == "raise":
                 optimizer.raise_nonfinite(blocks, flags, todo.xp)
             if not all(flags):
                 return
-        around, xp = optimizer.around, todo.xp
         sums = self._each(lambda b: measure(around, b, xp=xp), blocks)
         with quiet(xp):
             shared = optimizer.adapt(todo.parts, self.state.shared, sums, xp)
@@ -166,17 +176,24 @@ def _block(part: Part, index: tuple[Any, ...]) -> Part:
 
 def _check_overlap(who: str, named: list[tuple[str, np.ndarray]], written: int) -> None:
     """Raise if one of the first ``written`` arrays shares memory with another one."""
+    for path, x in named[:written]:
+        strides = sorted((abs(s), n) for s, n in zip(x.strides, x.shape, strict=True) if n > 1)
+        reach = x.itemsize  # of what lies within one step of the next stride
+        for stride, n in strides:
+            if stride < reach and x.size:
+                raise ValueError(f"{who}: elements of {path} share memory")
+            reach += stride * (n - 1)
     bounds = sorted((*byte_bounds(x), i) for i, (_, x) in enumerate(named) if x.size)
-    reach, last = -1, -1  # the furthest byte so far, and whose it is
+    reached: list[tuple[int, int]] = []  # how far those reach that begin further to the left
     for low, high, i in bounds:
-        if low < reach and min(i, last) < written:
-            (a, x), (b, y) = named[last], named[i]
-            if x is y:
+        reached = [(end, j) for end, j in reached if end > low]
+        for _, j in reached:
+            (a, x), (b, y) = named[j], named[i]
+            if min(i, j) < written and x is y:
                 raise ValueError(f"{who}: {a} and {b} are the same array")
-            if np.shares_memory(x, y, max_work=10**6):
+            if min(i, j) < written and np.shares_memory(x, y, max_work=10**6):
                 raise ValueError(f"{who}: {a} and {b} share memory")
-        if high > reach:
-            reach, last = high, i
+        reached.append((high, i))
 
 
 def asarray(x: np.ndarray) -> np.ndarray:

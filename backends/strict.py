@@ -3,10 +3,12 @@
 import contextlib
 from typing import Any
 
-import array_api_strict as xp
 import numpy as np
 
-from ._common import compiled, settle, usable
+from ._common import compiled, extra, settle, usable
+
+with extra("test"):
+    import array_api_strict as xp
 
 __all__ = ["DTYPES", "about", "asarray", "asnumpy", "compiled", "session", "settle", "usable"]
 DTYPES = ("float32", "float64")

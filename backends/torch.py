@@ -7,16 +7,19 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
 
 import arrayopt as ao
 from arrayopt._namespace import cast, compute_dtype, is_traced, known, namespace
 from arrayopt._plan import plain
 from arrayopt._step import Around, Part, is_off, keep, measure, move
 
-from ._common import compiled, session, settle, usable
-from ._torch_form import Form, form_of, pack, unpack
+from ._common import compiled, extra, session, settle, usable
+
+with extra("torch"):
+    import torch
+    from torch import Tensor
+
+    from ._torch_form import Form, form_of, pack, unpack
 
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 XP = namespace(torch.empty(0))

@@ -20,13 +20,13 @@ from typing import Any
 import numpy as np
 import optree
 import pytest
+from conftest import adapter
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import arrayopt as ao
 from arrayopt import _storage, parity
 from arrayopt._tree import Tree
-from tests.conftest import adapter
 
 LIBRARIES = ("numpy", "torch", "jax", "dask")
 STEPS = 4  # half of them before the file, half after

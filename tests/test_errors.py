@@ -2,6 +2,7 @@
 
 import math
 import re
+import sys
 
 import numpy as np
 import optree
@@ -32,8 +33,8 @@ def stepped(params, grads, opt=None, **override):
         ("b1", math.nan, "[0, 1)"),
         ("lr", math.inf, "[0, inf)"),
         ("lr", -1e-9, "[0, inf)"),
-        ("lr", "0.1", "a number in [0, inf)"),
-        ("lr", True, "a number in [0, inf)"),
+        ("lr", "0.1", "[0, inf) and a number"),
+        ("lr", True, "[0, inf) and a number"),
         ("lr", None, "[0, inf)"),
         ("lr", np.asarray([0.1, -0.1]), "[0, inf)"),
         ("eps_in_max", 1, "False or True"),
@@ -124,7 +125,7 @@ BAD_GRADIENTS = {
     "broadcast": ({"w": np.ones(()), "b": [np.ones(3)]}, ValueError,
                   ["gradient of", "'w'", "(2, 3), got ()"]),
     "integers": ({"w": W.astype(int), "b": [np.ones(3)]}, TypeError,
-                 ["gradient of", "'w'", "must be real floating, got dtype int64"]),
+                 ["gradient of", "'w'", "must be real floating", "got dtype int64"]),
     "complex": ({"w": W * 1j, "b": [np.ones(3)]}, TypeError, ["complex128", "two reals"]),
     "no array": ({"w": W.tolist(), "b": [np.ones(3)]}, TypeError,
                  ["gradient of", "'w'", "must be an array or None, got list"]),
@@ -139,7 +140,10 @@ def test_gradients(grads, kind, words):
 
 def test_parameters():
     opt = ao.Optimizer("adamax")
-    with raises(TypeError, "adamax: ['w'] must be real floating, got dtype int64"):
+    with raises(
+        TypeError,
+        "adamax: ['w'] must be real floating (float16, bfloat16, float32, float64), got",
+    ):
         opt.init({"w": np.ones(3, int)})
     with raises(TypeError, "adamax: ['w'] must be an array, got float"):
         opt.init({"w": 1.0})
@@ -217,6 +221,14 @@ def test_missing_backend_says_what_to_install(monkeypatch):
         backends.load("tensorflow")
 
 
+def test_the_import_itself_says_what_to_install(monkeypatch):
+    for name in [m for m in sys.modules if m.startswith("arrayopt.backends.dask")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "dask", None)
+    with raises(ImportError, 'pip install "arrayopt[dask]"'):
+        import arrayopt.backends.dask  # noqa: F401
+
+
 def _fails(name):
     raise ModuleNotFoundError(f"No module named {name!r}")
 
@@ -227,3 +239,55 @@ def test_nonfinite_raise_cannot_be_traced():
     opt = ao.Optimizer("adamax", nonfinite="raise")
     with raises(TypeError, 'adamax: nonfinite="raise" cannot work under a trace'):
         jax.jit(opt.step)(x, x, opt.init(x))
+
+
+def test_options_that_decide_the_slots_go_with_the_state():
+    opt = ao.Optimizer("maxva_madam")
+    with raises(ValueError, "maxva_madam: the state has no slot 'top'", "other options"):
+        opt.step(W, W, opt.init(W), amsgrad=True)
+    grand = ao.Optimizer("maxva_madam", amsgrad=True)
+    with raises(ValueError, "maxva_madam: the state has a slot 'top'", "other options"):
+        grand.step(W, W, grand.init(W), amsgrad=False)
+    with raises(ValueError, "sgd: the state has no slot 'm'"):
+        ao.Optimizer("sgd", momentum=0.9).step(W, W, ao.Optimizer("sgd").init(W))
+    moving = ao.Optimizer("sgd", momentum=0.9)
+    moving.step(W, W, moving.init(W), momentum=0.5)
+    with raises(ValueError, "adam: the state's shared part is that of another rule"):
+        adam = ao.Optimizer("adam")
+        adam.step(W, W, adam.init(W)._replace(shared=ao.Optimizer("mada").init(W).shared))
+
+
+def test_numpy_scalars_are_checked_together_too():
+    with raises(ValueError, "maxva_madam: b_hi=1 needs b_first"):
+        ao.Optimizer("maxva_madam", b_hi=np.float32(1))
+    with raises(ValueError, "mada: b2 is learned in"):
+        ao.Optimizer("mada", b2=np.asarray(0.999))
+
+
+def test_a_gradient_that_overflows_in_the_parameters_dtype_is_not_finite():
+    opt = ao.Optimizer("adam", nonfinite="raise")
+    p = np.ones(2, np.float32)
+    with raises(FloatingPointError, "adam: the gradient of params is not finite"):
+        opt.step(p, np.full(2, 1e300), opt.init(p))
+
+
+def test_devices_of_parameters_that_depend_on_one_another():
+    strict = adapter("strict")
+    with strict.session("float64"):
+        there = strict.xp.asarray(W.tolist(), device=strict.xp.Device("device1"))
+        params = {"a": strict.asarray(W), "b": there}
+        stepped(params, params)  # elementwise: no matter
+        with raises(ValueError, "mada: all parameters must be on one device, got"):
+            stepped(params, params, ao.Optimizer("mada"))
+        with raises(ValueError, "adamax: a hyperparameter is on", "device1"):
+            stepped({"a": strict.asarray(W)}, {"a": strict.asarray(W)}, lr=there)
+
+
+@pytest.mark.parametrize(
+    ("name", "found"), [("MAdam", "maxva_madam"), ("lamadam", "maxva_lamadam")]
+)
+def test_a_rules_name_in_the_literature(name, found):
+    with raises(ValueError, f"no rule is named {name!r}; did you mean", found):
+        ao.Optimizer(name)
+    with raises(ValueError, 'AdamW is adam with decay="decoupled"'):
+        ao.Optimizer("AdamW")

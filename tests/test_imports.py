@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import adapter
 
 import arrayopt as ao
-from tests.conftest import adapter
 
 T, J = adapter("torch"), adapter("jax")
 torch, jax = T.torch, J.jax

@@ -1,11 +1,12 @@
 """Updates in place: NumPy in blocks on threads, CuPy's dispatch, Dask persisted once a step."""
 
+import pickle
 import tracemalloc
 
 import numpy as np
 import optree
 import pytest
-from conftest import adapter, data
+from conftest import adapter, data, package
 
 import arrayopt as ao
 from arrayopt.backends import numpy as blocks
@@ -130,6 +131,35 @@ def test_refused_parameters():
     blocks.InPlace({"a": x[::2], "b": x[1::2]}, "adam")  # interleaved, but apart
 
 
+def test_overlap_behind_a_long_array_and_within_one():
+    base = np.zeros(40)
+    b, c = base[1::2][2:8], base[1::2][4:10]
+    with pytest.raises(ValueError, match=r"'b'\] and \['c'\] share memory"):
+        blocks.InPlace({"a": base[::2], "b": b, "c": c}, "sgd")
+    steps = np.lib.stride_tricks.as_strided(np.ones(4), (3, 2), (8, 8))
+    with pytest.raises(ValueError, match="elements of params share memory"):
+        blocks.InPlace(steps, "sgd")
+    blocks.InPlace(np.ones((4, 6))[::2, ::-3], "sgd")
+
+
+def test_read_only_since_changes_nothing():
+    a, b = np.ones(3), np.ones(3)
+    opt = blocks.InPlace({"a": a, "b": b}, "adam")
+    opt.state.slots.v["b"].flags.writeable = False
+    with pytest.raises(ValueError, match=r"adam: \['b'\] or a slot of it is read-only"):
+        opt.step({"a": a.copy(), "b": b.copy()})
+    assert (a == 1).all()
+    assert opt.state.step == 0
+
+
+def test_copies_go_on_apart():
+    opt = blocks.InPlace(np.ones(3), "adam", lr=0.1)
+    other = pickle.loads(pickle.dumps(opt))
+    other.step(np.ones(3))
+    assert opt.params.tolist() == [1.0] * 3
+    np.testing.assert_allclose(other.params, 0.9)
+
+
 def test_refused_gradients_change_nothing():
     x = np.arange(8.0)
     opt = blocks.InPlace({"a": x[:4]}, "adam")
@@ -162,7 +192,7 @@ def test_extra_memory_at_10_million_elements(name):
 
 
 def fake(x):
-    cupy = pytest.importorskip("cupy")
+    cupy = package("cupy")
 
     class Host(cupy.cuda.memory.BaseMemory):
         def __init__(self, owner):
@@ -244,7 +274,7 @@ def test_cupy_on_a_gpu_is_numpy(rule, cupy_adapter):
 
 
 def test_dask_is_lazy_and_persisted_once_a_step(rule):
-    dask = pytest.importorskip("dask")
+    dask = package("dask")
     library = adapter("dask")
     params, grads = data(steps=2)
     computed = []

@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 import numpy as np
 import pytest
+from conftest import adapter, data, package
 
 import arrayopt as ao
-from tests.conftest import adapter, data, package
 
 J = adapter("jax")
 jax, jnp, optax = package("jax"), package("jax.numpy"), package("optax")

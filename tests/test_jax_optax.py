@@ -20,8 +20,7 @@ import unittest
 from typing import Any
 
 import pytest
-
-from tests.conftest import adapter, package
+from conftest import adapter, package
 
 J = adapter("jax")
 jax, jnp, optax = package("jax"), package("jax.numpy"), package("optax")

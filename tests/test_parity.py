@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import adapter
+from conftest import adapter, package
 
 from arrayopt import parity
 
@@ -34,7 +34,7 @@ def test_dask_bound_is_kept(rule, dtype):
 @pytest.mark.parametrize("name", ["strict", "torch", "jax", "mlx"])
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_half_bound_is_kept(rule, name, dtype):
-    pytest.importorskip("ml_dtypes")
+    package("ml_dtypes")
     found = row(rule, name, dtype, 20)
     assert found.kept, found
 
@@ -79,7 +79,7 @@ def test_a_broken_library_is_seen(monkeypatch):
 
 
 def test_torch_sqrt_is_correctly_rounded():
-    torch = pytest.importorskip("torch")
+    torch = package("torch")
     from arrayopt._namespace import namespace
 
     x = np.random.default_rng(0).uniform(1e-3, 1e3, 100_000)

@@ -16,7 +16,11 @@ def names() -> list[str]:
 def find(name: str) -> Any:
     """The rule of that name, imported on first use."""
     if name not in names():
-        close = difflib.get_close_matches(name.lower(), names(), n=3, cutoff=0.4)
-        hint = f"; did you mean {' or '.join(close)}?" if close else ""
+        word = name.lower()
+        close = [n for n in names() if n.endswith(f"_{word}") or n == word]
+        close += [n for n in difflib.get_close_matches(word, names()) if n not in close]
+        hint = f"; did you mean {' or '.join(close)}?" if close else "."
+        if word == "adamw":
+            hint = '; AdamW is adam with decay="decoupled".'
         raise ValueError(f"no rule is named {name!r}{hint} The rules: {', '.join(names())}")
     return importlib.import_module(f"{__name__}.{name}")
