@@ -465,3 +465,10 @@ def test_eps_0_and_no_gradient(rule):
     params, state = opt.step(params, {"w": np.array([0.5, 0.0])}, state)
     assert 0.5 < params["w"][0] < 0.999
     assert params["w"][1] == -2.0
+
+
+@pytest.mark.parametrize("rule", ["sgd"])
+def test_no_momentum_is_no_slot_as_an_int_too(rule):
+    module = ao.rules.find(rule)
+    assert module.init(np.ones(2), momentum=0, xp=np).m == ()
+    assert module.init(np.ones(2), momentum=0.0, xp=np).m == ()
