@@ -114,14 +114,10 @@ def device(x: Array, xp: Namespace) -> Any:
     return getattr(x, "device", None)
 
 
-def is_host(xp: Namespace) -> bool:
-    """Whether its arrays live in NumPy, where bad arithmetic warns."""
-    return library(xp) in ("numpy", "array_api_strict")
-
-
 def quiet(xp: Namespace) -> contextlib.AbstractContextManager[Any]:
     """No warnings for what every other library does in silence: inf and NaN propagate."""
-    return np.errstate(all="ignore") if is_host(xp) else contextlib.nullcontext()
+    host = library(xp) in ("numpy", "array_api_strict")  # arrays in NumPy, where arithmetic warns
+    return np.errstate(all="ignore") if host else contextlib.nullcontext()
 
 
 def first_step(xp: Namespace) -> Any:
