@@ -1,0 +1,320 @@
+"""What a rule is given in the place of arrays and numbers, and what writes down what it does."""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from .._math import sign
+from .._namespace import WIDTH
+from .program import (
+    BINARY,
+    COMPARE,
+    FUNCTIONS,
+    LOGIC,
+    UNARY,
+    Input,
+    Node,
+    Program,
+    Untraceable,
+)
+
+
+class Graph:
+    """What a trace writes down."""
+
+    def __init__(self) -> None:
+        self.inputs: list[Input] = []
+        self.places: dict[Node, int] = {}  # every node so far, and its place
+        self.lines: dict[str, str] = {}  # the host's expressions, and the name of each result
+        self.reads: list[str] = []
+        self.scalars: dict[tuple[str, str], int] = {}  # (a host's result, dtype): its place
+
+    def input(self, name: str, dtype: str, single: bool = False) -> "Symbol":
+        self.inputs.append(Input(name, dtype, single))
+        return self.symbol("input", dtype, data=name)
+
+    def number(self, name: str) -> "Number":
+        self.reads.append(name)
+        return Number(self, f"a{len(self.reads) - 1}")
+
+    def symbol(self, op: str, dtype: str, *args: "Symbol", data: Any = None) -> "Symbol":
+        node = Node(op, dtype, tuple(a.place for a in args), data)
+        return Symbol(self, self.places.setdefault(node, len(self.places)), dtype)
+
+    def host(self, expression: str) -> str:
+        """The name of an expression's result."""
+        return self.lines.setdefault(expression, f"h{len(self.lines)}")
+
+    def lift(self, x: Any, dtype: str) -> "Symbol":
+        """A symbol, one of the host's numbers or a constant, as a symbol of that dtype."""
+        if isinstance(x, Symbol):
+            return x if x.dtype == dtype else self.symbol("astype", dtype, x)
+        if isinstance(x, Condition):
+            dtype = "bool"
+        if isinstance(x, Number):
+            place = self.scalars.setdefault((x.name, dtype), len(self.scalars))
+            return self.symbol("scalar", dtype, data=place)
+        if not isinstance(x, int | float):
+            raise Untraceable(f"it computes with {type(x).__name__}")
+        # repr: 0.0 and -0.0 are equal, and NaN is not
+        return self.symbol("literal", dtype, data=repr(bool(x) if dtype == "bool" else float(x)))
+
+    def program(self, stores: dict[str, "Symbol"], sums: dict[str, "Sum"]) -> Program:
+        """The program of what is needed for the results, and nothing else."""
+        before = {x.name: self.symbol("input", x.dtype, data=x.name).place for x in self.inputs}
+        single = {x.name: x.single for x in self.inputs}
+        wanted: list[tuple[str, int]] = []
+        for name, new in stores.items():
+            if not isinstance(new, Symbol):
+                raise Untraceable(f"it makes {name} a number")
+            if new.place != before[name]:
+                if single[name]:
+                    raise Untraceable(f"it changes {name}, which is one value for a parameter")
+                wanted.append((name, new.place))
+        for name, x in sums.items():
+            if not isinstance(x, Sum):
+                raise Untraceable(f"measure computes with the sum {name}")
+        added = [(name, x.of.place) for name, x in sums.items()]
+        nodes = list(self.places)
+        needed = {place for _, place in wanted + added}
+        for place in range(len(nodes) - 1, -1, -1):
+            if place in needed:
+                needed.update(nodes[place].args)
+        kept = {old: new for new, old in enumerate(sorted(needed))}
+        scalars = list(self.scalars)
+        used = sorted({nodes[i].data for i in kept if nodes[i].op == "scalar"})
+        nodes = [
+            node._replace(
+                args=tuple(kept[a] for a in node.args),
+                data=used.index(node.data) if node.op == "scalar" else node.data,
+            )
+            for node in (nodes[i] for i in kept)
+        ]
+        seen = {node.data for node in nodes if node.op == "input"} | {name for name, _ in wanted}
+        return Program(
+            inputs=tuple(x for x in self.inputs if x.name in seen),
+            nodes=tuple(nodes),
+            stores=tuple((name, kept[place]) for name, place in wanted),
+            sums=tuple((name, kept[place]) for name, place in added),
+            scalars=tuple(scalars[i][1] for i in used),
+            reads=tuple(self.reads),
+            host=self._function([scalars[i][0] for i in used]),
+        )
+
+    def _function(self, results: list[str]) -> Callable[..., tuple[float, ...]]:
+        """The host's part, as one Python function of the numbers in ``reads``."""
+        takes = ", ".join(f"a{i}" for i in range(len(self.reads)))
+        body = [f"    {name} = {expression}" for expression, name in self.lines.items()]
+        last = f"    return ({''.join(r + ', ' for r in results)})"
+        source = "\n".join([f"def host({takes}):", *body, last])
+        known: dict[str, Any] = {"log": _log, "maximum": _maximum, "minimum": _minimum}
+        known |= {f: getattr(math, f) for f in FUNCTIONS if f != "log"}
+        exec(source, known)  # of names and operators that this module wrote
+        function: Callable[..., tuple[float, ...]] = known["host"]
+        return function
+
+
+def _log(x: float) -> float:
+    return math.log(x) if x != 0 else -math.inf
+
+
+def _maximum(a: float, b: float) -> float:
+    return a if a > b or a != a else b
+
+
+def _minimum(a: float, b: float) -> float:
+    return a if a < b or a != a else b
+
+
+class Traced:
+    """What stands for a value that a trace does not know."""
+
+    graph: Graph
+
+    def __bool__(self) -> bool:
+        raise Untraceable("it branches on a value that changes from step to step")
+
+    def __float__(self) -> float:
+        raise Untraceable("it takes a number out of a value that changes from step to step")
+
+    __int__ = __index__ = __float__
+    __hash__ = object.__hash__
+
+    def __iter__(self) -> Iterator[Any]:
+        raise Untraceable("it takes an array apart")
+
+    def __getitem__(self, index: Any) -> Any:
+        raise Untraceable("it takes an array apart")
+
+    def __neg__(self) -> Any:
+        return apply(self.graph, "negative", self)
+
+    def __abs__(self) -> Any:
+        return apply(self.graph, "abs", self)
+
+    def __invert__(self) -> Any:
+        return apply(self.graph, "logical_not", self)
+
+
+def _operators() -> None:
+    words = {"subtract": "sub", "multiply": "mul", "divide": "truediv"}
+    words |= {"less": "lt", "less_equal": "le", "greater": "gt", "greater_equal": "ge"}
+    words |= {"equal": "eq", "not_equal": "ne", "logical_and": "and", "logical_or": "or"}
+    for op in (*BINARY, *COMPARE, "logical_and", "logical_or"):
+        word = words.get(op, op)
+
+        def forward(a: Any, b: Any, op: str = op) -> Any:
+            return apply(a.graph, op, a, b)
+
+        def backward(a: Any, b: Any, op: str = op) -> Any:
+            return apply(a.graph, op, b, a)
+
+        setattr(Traced, f"__{word}__", forward)
+        if op in BINARY:
+            setattr(Traced, f"__r{word}__", backward)
+
+
+_operators()
+
+
+class Number(Traced):
+    """A number of the host's, computed before each step."""
+
+    dtype = "number"
+    shape = ()
+
+    def __init__(self, graph: Graph, name: str) -> None:
+        self.graph, self.name = graph, name
+
+
+class Condition(Number):
+    """What the host knows to be true or false before each step."""
+
+
+class Symbol(Traced):
+    """An array."""
+
+    def __init__(self, graph: Graph, place: int, dtype: str) -> None:
+        self.graph, self.place, self.dtype = graph, place, dtype
+
+    @property
+    def shape(self) -> Any:
+        raise Untraceable("it asks for a parameter's shape")
+
+    ndim = size = mT = T = shape  # noqa: N815
+
+
+class Sum:
+    """The sum of a quantity over all elements."""
+
+    def __init__(self, of: Symbol) -> None:
+        self.of = of
+
+
+def apply(graph: Graph, op: str, *args: Any) -> Any:
+    """An operation on symbols, or on the host's numbers."""
+    symbols = [a for a in args if isinstance(a, Symbol)]
+    if not symbols:
+        return _on_host(graph, op, args)
+    if op in LOGIC:
+        if any(s.dtype != "bool" for s in symbols):
+            raise Untraceable(f"it takes {op} of what is no truth value")
+        return graph.symbol(op, "bool", *(graph.lift(a, "bool") for a in args))
+    condition = args[0] if op == "where" else None
+    dtypes = {s.dtype for s in symbols if s is not condition}
+    if "bool" in dtypes or not dtypes:
+        raise Untraceable(f"it takes {op} of truth values or numbers only")
+    dtype = max(dtypes, key=WIDTH.__getitem__)
+    if WIDTH[dtype] < 32 and len(dtypes) > 1:
+        raise Untraceable(f"it takes {op} of {' and '.join(sorted(dtypes))}")
+    if op == "pow" and args[1] == 2 and isinstance(args[1], int | float):
+        return graph.symbol("multiply", dtype, symbols[0], symbols[0])
+    lifted = [graph.lift(a, dtype) for a in args if a is not condition]
+    if condition is not None:
+        lifted = [graph.lift(condition, "bool"), *lifted]
+    return graph.symbol(op, "bool" if op in COMPARE or op == "isfinite" else dtype, *lifted)
+
+
+SIGNS = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/", "pow": "**"}
+SIGNS |= {"less": "<", "less_equal": "<=", "greater": ">", "greater_equal": ">="}
+SIGNS |= {"equal": "==", "not_equal": "!=", "logical_and": "and", "logical_or": "or"}
+
+
+def _on_host(graph: Graph, op: str, args: tuple[Any, ...]) -> Number:
+    """The number that Python would compute."""
+    for a in args:
+        if not isinstance(a, Number | int | float):
+            raise Untraceable(f"it computes with {type(a).__name__}")
+    names = [a.name if isinstance(a, Number) else f"({_text(a)})" for a in args]
+    if op in SIGNS:
+        expression = f"{names[0]} {SIGNS[op]} {names[1]}"
+    elif op == "where":
+        expression = f"{names[1]} if {names[0]} else {names[2]}"
+    elif op in ("negative", "logical_not"):
+        expression = f"{'not' if op == 'logical_not' else '-'} {names[0]}"
+    else:
+        expression = f"{op}({', '.join(names)})"
+    kind = Condition if op in COMPARE or op in LOGIC else Number
+    return kind(graph, graph.host(expression))
+
+
+def _text(x: float) -> str:
+    return repr(x) if math.isfinite(x) else f"float({str(x)!r})"
+
+
+class XP:
+    """The namespace that a rule sees while it is traced."""
+
+    __name__ = "arrayopt.fuse"
+    float16, bfloat16, float32, float64, bool = "float16", "bfloat16", "float32", "float64", "bool"
+    e, inf, nan, pi = math.e, math.inf, math.nan, math.pi
+
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
+
+    def __getattr__(self, name: str) -> Any:
+        if name in UNARY or name in BINARY or name in COMPARE or name in LOGIC or name in OTHERS:
+            return lambda *args: apply(self._graph, name, *args)
+        raise Untraceable(f"it calls {name}, which is not made of single elements")
+
+    def astype(self, x: Any, dtype: str, copy: Any = True) -> Any:
+        """Another dtype; the host's numbers take that of what they meet."""
+        if isinstance(x, Symbol) and "bool" in (x.dtype, dtype) and x.dtype != dtype:
+            raise Untraceable("it makes numbers of truth values; xp.where does")
+        return self._graph.lift(x, dtype) if isinstance(x, Symbol) else x
+
+    def asarray(self, x: Any, *, copy: Any = None) -> Any:
+        """Nothing is overwritten before all is read, so it is its own copy."""
+        return x
+
+    def zeros_like(self, x: Symbol) -> Symbol:
+        return self._graph.lift(0.0, x.dtype)
+
+    def ones_like(self, x: Symbol) -> Symbol:
+        return self._graph.lift(1.0, x.dtype)
+
+    def square(self, x: Any) -> Any:
+        return x * x
+
+    def sign(self, x: Any) -> Any:
+        return sign(x, xp=self)
+
+    def clip(self, x: Any, /, min: Any = None, max: Any = None) -> Any:
+        """Limited from both sides, or from one."""
+        x = x if min is None else self.maximum(x, min)
+        return x if max is None else self.minimum(x, max)
+
+    def sum(self, x: Symbol, *, dtype: str = "float64") -> Sum:
+        """What ``measure`` may give."""
+        return Sum(self._graph.lift(x, "float64"))
+
+    def __array_namespace_info__(self) -> Any:
+        class Info:
+            @staticmethod
+            def dtypes(*, kind: str) -> dict[str, str]:
+                return {"float32": "float32", "float64": "float64"}
+
+        return Info
+
+
+OTHERS = ("maximum", "minimum", "where", "isfinite")

@@ -1,0 +1,100 @@
+"""A rule's step recorded once, with symbols in the place of arrays.
+
+What involves numbers alone (``lr / (1 - b1**t)``) is computed on the host, in float64, before each
+step; the rest is a :class:`Program`.
+"""
+
+from typing import Any, NamedTuple
+
+import optree
+
+from .._namespace import dtype_name
+from .._step import Around, Part, arriving, is_off, is_zero, measure, move
+from .program import Program, Untraceable
+from .symbols import XP, Graph
+
+
+class Signature(NamedTuple):
+    """All that shapes a parameter's program; parameters that share it share the program."""
+
+    param: str  # dtypes
+    grad: str
+    slots: tuple[str | None, ...]  # None where a slot is off
+    single: tuple[bool, ...]  # which slots hold one value
+    options: tuple[tuple[str, Any], ...]  # hyperparameters that choose: no numbers, but for 0 decay
+    numbers: tuple[str, ...]
+    decay: str
+    maximize: bool
+    decays: bool
+
+
+def signature(around: Around, part: Part) -> Signature:
+    """The signature of a parameter in a step."""
+    slots = [None if is_off(s) else dtype_name(s.dtype) for s in part.slots]
+    single = [s is not None and x.shape == () for s, x in zip(slots, part.slots, strict=True)]
+    if part.param.shape == ():  # no other shape to tell by: what follows the parameter is read so
+        single = [False] * len(slots)
+    options, numbers = divide(part.values)
+    return Signature(
+        dtype_name(part.param.dtype),
+        dtype_name(part.grad.dtype),
+        tuple(slots),
+        tuple(single),
+        options,
+        numbers,
+        around.decay,
+        around.maximize,
+        part.decays,
+    )
+
+
+def divide(values: dict[str, Any]) -> tuple[tuple[tuple[str, Any], ...], tuple[str, ...]]:
+    """Hyperparameters that choose between programs, and names of those that are numbers in one."""
+    options, numbers = [], []
+    for name, value in values.items():
+        if hasattr(value, "shape"):
+            raise Untraceable(f"{name} is an array")
+        choice = value is None or isinstance(value, bool | str)
+        if choice or (name == "weight_decay" and is_zero(value)):
+            options.append((name, value))
+        else:
+            numbers.append(name)
+    return tuple(options), tuple(numbers)
+
+
+def trace(
+    what: str, around: Around, sig: Signature, shared: Any = (), inside: bool = False
+) -> Program:
+    """The program of ``"move"``, ``"measure"`` or ``"finite"`` for parameters of a signature.
+
+    Args:
+        shared: the rule's shared state, for its structure.
+        inside: whether shared values are inputs; they are the host's numbers otherwise.
+    """
+    graph = Graph()
+    around = around._replace(decay=sig.decay, maximize=sig.maximize)
+    param, grad = graph.input("param", sig.param), graph.input("grad", sig.grad)
+    fields = around.rule.State._fields
+    slots = [
+        () if dtype is None else graph.input(f, dtype, single)
+        for f, dtype, single in zip(fields, sig.slots, sig.single, strict=True)
+    ]
+    values = dict(sig.options) | {k: graph.number(k) for k in sig.numbers}
+    part = Part("", param, grad, around.rule.State(*slots), values, graph.number("t"), sig.decays)
+    xp = XP(graph)
+    if what == "finite":
+        bad = xp.logical_not(xp.isfinite(arriving(part, xp)))
+        return graph.program({}, {"bad": xp.sum(xp.where(bad, 1.0, xp.zeros_like(param)))})
+    if what == "measure":
+        return graph.program({}, measure(around, part, xp=xp))
+    names = shared_names(shared)
+    like = [graph.input(n, "float64", True) if inside else graph.number(n) for n in names]
+    known = optree.tree_unflatten(optree.tree_structure(shared), like)
+    new, after = move(around, part, known, xp=xp)
+    stores = {"param": new} | {f: x for f, x in zip(fields, after, strict=True) if not is_off(x)}
+    return graph.program(stores, {})
+
+
+def shared_names(shared: Any) -> list[str]:
+    """``shared.value.b1``, ...: a name for each leaf of the shared state."""
+    return [a.codify("shared") for a in optree.tree_accessors(shared)]
