@@ -112,6 +112,8 @@ def resolve(
         check(rule, override, step=True)
     given = {**hyper, **override}
     schedules = [k for k, v in given.items() if callable(v)]
+    if not override and not schedules:
+        return given
     values = {k: plain(v(count) if k in schedules else v) for k, v in given.items()}
     if checked and schedules:
         check(rule, {k: values[k] for k in schedules})
@@ -122,7 +124,7 @@ def resolve(
 
 def plain(value: Any) -> Any:
     """A number, or NumPy's 0-d array, as a float; anything else as it is."""
-    if isinstance(value, bool | str):
+    if type(value) is float or isinstance(value, bool | str):
         return value
     if isinstance(value, numbers.Real) or (isinstance(value, np.ndarray) and value.ndim == 0):
         return float(value)

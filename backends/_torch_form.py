@@ -19,7 +19,10 @@ OWN = {  # what every class has
     "weight_decay": "the decay's factor, in [0, inf).",
     "decay": "how it acts: 'coupled' (L2), 'decoupled', or 'independent' of lr.",
     "maximize": "climb instead of descend.",
+    "engine": "'fused', the rule compiled into one loop over all parameters on a CPU; 'eager', the "
+    "rule as it is written; or the first of them that can.",
 }
+ENGINES = ("fused", "eager")
 
 
 class Form(NamedTuple):
@@ -52,6 +55,11 @@ class Form(NamedTuple):
         if self.betas and len(group["betas"]) != len(self.betas):
             one = ", ".join(self.betas)
             raise ValueError(f"{self.core.name}: betas must be ({one}), got {group['betas']!r}")
+        engine = group["engine"]
+        if engine not in (None, *ENGINES):
+            raise ValueError(
+                f"{self.core.name}: engine must be one of {ENGINES} or None, got {engine!r}"
+            )
         values = self.values(group)
         for name, value in values.items():
             values[name] = value = value.item() if isinstance(value, Tensor) else value
@@ -118,13 +126,13 @@ class Form(NamedTuple):
         if name == "betas":
             return tuple.__class_getitem__((float,) * len(self.betas))
         hyper = hyperparameters(self.core.rule).get(name)
-        own = {"decay": DECAYS, "maximize": (False, True)}
+        own = {"decay": DECAYS, "maximize": (False, True), "engine": ENGINES}
         legal = hyper.legal if hyper else own.get(name)
         if not isinstance(legal, tuple):
             hint: Any = float | Tensor
         else:
             hint = bool if legal == (False, True) else Literal.__getitem__(legal)
-        return hint | None if hyper and hyper.optional else hint
+        return hint | None if name == "engine" or (hyper and hyper.optional) else hint
 
 
 def form_of(rule: Any) -> Form:
@@ -137,6 +145,7 @@ def form_of(rule: Any) -> Form:
     options |= {"betas": tuple(found[b] for b in betas)} if betas else {}
     options |= {k: v for k, v in found.items() if k not in ("lr", *betas)}
     options |= {"weight_decay": 0.0, "decay": core.around.decay, "maximize": False}
+    options |= {"engine": None}
     if not hasattr(core.rule, "share"):
         return Form(core, betas, options, ())
     return Form(core, betas, options, core.rule.share(**keep(core.around, "share", core.hyper)))

@@ -1,23 +1,25 @@
-"""NumPy arrays, updated in place: block by block, on threads."""
+"""NumPy arrays, updated in place: by a compiled loop, or block by block."""
 
-import math
-import os
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 from numpy.lib.array_utils import byte_bounds
 
 import arrayopt as ao
-from arrayopt._namespace import quiet
-from arrayopt._step import Part, arriving, is_off, measure, move
+from arrayopt._namespace import namespace, quiet
+from arrayopt._plan import Plan
+from arrayopt._step import is_off
 from arrayopt._tree import Tree
+from arrayopt.fuse.cpu import cores, installed
+from arrayopt.fuse.program import Untraceable
 
+from . import _numpy_blocks, _numpy_fused
 from ._common import compiled, session, settle, usable
 
 __all__ = [
     "DTYPES",
+    "ENGINES",
     "InPlace",
     "about",
     "asarray",
@@ -28,23 +30,23 @@ __all__ = [
     "usable",
 ]
 DTYPES = ("float16", "float32", "float64")
-T = TypeVar("T")
-BLOCK = 1 << 21  # bytes, for all threads: smaller ones wait for each other at NumPy's lock
-# ALLOCATOR: glibc gives a freed block of more than 128 KiB back to the system, and every temporary
-# then costs page faults, twice the time of the arithmetic. Freeing one of just under 32 MiB, never
-# touched, once, makes it keep them, as in any program that has used an array of that size.
+ENGINES = ("fused", "blocks", "eager")
+XP = namespace(np.empty(0))
 
 
 class InPlace:
-    """Updates the caller's NumPy arrays in place.
+    """Updates the caller's NumPy arrays in place, on as many threads as there are cores.
 
-    The rule runs over blocks that fit the cache, on as many threads as there are cores (NumPy
-    releases its lock while it computes). The results are those of ``Optimizer.step`` to the bit,
-    but for rules with sums over elements (MADA), which are added up in another order.
+    The results are those of ``Optimizer.step`` to the bit, but for rules with exp (Madam) or with
+    sums over elements (MADA), whose order differs.
 
     Args:
         params: a tree of writable NumPy arrays, none of which share memory.
         rule, hyper: as for :class:`arrayopt.Optimizer`.
+        engine: what carries out a step; the first of these that can, if it is None. ``"fused"``:
+            the rule, compiled into one loop over all parameters (it needs llvmlite, the extra
+            ``fast``, and hyperparameters that are no arrays). ``"blocks"``: NumPy's functions, over
+            blocks that fit the cache. ``"eager"``: the rule as it is written, over whole arrays.
         threads: how many; the number of cores by default.
 
     A step that cannot run (see ``Optimizer.step``) changes nothing.
@@ -57,8 +59,20 @@ class InPlace:
     [0.5, 1.0, 0.0]
     """
 
-    def __init__(self, params: Any, rule: Any, *, threads: int | None = None, **hyper: Any) -> None:
+    def __init__(
+        self,
+        params: Any,
+        rule: Any,
+        *,
+        engine: Literal["fused", "blocks", "eager"] | None = None,
+        threads: int | None = None,
+        **hyper: Any,
+    ) -> None:
         self.optimizer = ao.Optimizer(rule, **hyper)
+        if engine not in (None, *ENGINES):
+            raise ValueError(
+                f"{self.optimizer.name}: engine must be one of {ENGINES} or None, got {engine!r}"
+            )
         self.params = params
         tree = Tree(params)
         named = list(zip(tree.paths, tree.leaves, strict=True))
@@ -71,19 +85,63 @@ class InPlace:
                 raise ValueError(f"{self.optimizer.name}: {path} is read-only")
         _check_overlap(self.optimizer.name, named, written=len(named))
         self.state = self.optimizer.init(params)
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        self._threads = max(1, threads or cores or 1)
+        self._engine = engine
+        self._threads = max(1, threads or cores())
+        self._forget()
+        if engine == "fused":  # told now if it cannot be
+            self._fused(self.optimizer.plan(params, params, self.state, {}))
+        np.empty(31 << 20, np.uint8)  # see ALLOCATOR in _numpy_blocks.py
+
+    def _forget(self) -> None:
+        """What can be neither copied nor pickled, as it is at first."""
+        self._memory: _numpy_fused.Memory | None = None
         self._pool = ThreadPoolExecutor(self._threads)
-        np.empty(31 << 20, np.uint8)  # see ALLOCATOR
 
     def __getstate__(self) -> dict[str, Any]:
-        return vars(self) | {"_pool": None}  # threads can be neither copied nor pickled
+        return vars(self) | {"_pool": None, "_memory": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state, _pool=ThreadPoolExecutor(state["_threads"]))
+        vars(self).update(state)
+        self._forget()
 
     def step(self, grads: Any, **override: Any) -> None:
         """One step, in place; ``override`` gives hyperparameters for this step alone."""
+        optimizer, state = self.optimizer, self.state
+        step = self._memory and self._memory.again(optimizer, self.params, grads, state, override)
+        todo = None
+        if not step:
+            self._memory = None
+            todo = self._checked(grads, override)
+            if self._engine == "eager":
+                self._whole(grads, override)
+                return
+            step = self._fused(todo) or _numpy_blocks.Step(
+                optimizer, todo, self._pool, self._threads
+            )
+        if optimizer.nonfinite != "propagate":
+            flags = step.finite()
+            if optimizer.nonfinite == "raise":
+                optimizer.raise_nonfinite(step.parts, flags, XP)
+            if not all(flags):
+                return
+        shared = state.shared
+        if shared != ():
+            with quiet(XP):
+                shared = optimizer.adapt(step.parts, shared, step.measure(), XP)
+        step.move(shared)
+        self.state = state._replace(step=state.step + 1, shared=shared)
+        if todo and isinstance(step, _numpy_fused.Step) and step.direct:
+            self._memory = _numpy_fused.Memory(optimizer, todo, step, self.params)
+
+    def _whole(self, grads: Any, override: dict[str, Any]) -> None:
+        """The pure step, written into the arrays."""
+        new, self.state = self.optimizer.step(self.params, grads, self.state, **override)
+        for old, x in zip(Tree(self.params).leaves, Tree(new).leaves, strict=True):
+            if x is not old:
+                old[...] = x
+
+    def _checked(self, grads: Any, override: dict[str, Any]) -> Plan:
+        """The step's plan, if it can be carried out in place."""
         optimizer = self.optimizer
         todo = optimizer.plan(self.params, grads, self.state, override)
         named = [(part.path, part.param) for part in todo.parts]
@@ -93,85 +151,20 @@ class InPlace:
                 if not is_off(x) and not x.flags.writeable:
                     raise ValueError(f"{optimizer.name}: {part.path} or a slot of it is read-only")
         _check_overlap(optimizer.name, named, written=len(todo.parts))
-        blocks = [
-            _block(part, index)
-            for part in todo.parts
-            for index in _blocks(part.param.shape, _elements(part, self._threads))
-        ]
-        around, xp = optimizer.around, todo.xp
-        if optimizer.nonfinite != "propagate":
-            flags = self._each(lambda b: bool(np.isfinite(arriving(b, xp)).all()), blocks)
-            if optimizer.nonfinite == "raise":
-                optimizer.raise_nonfinite(blocks, flags, todo.xp)
-            if not all(flags):
-                return
-        sums = self._each(lambda b: measure(around, b, xp=xp), blocks)
-        with quiet(xp):
-            shared = optimizer.adapt(todo.parts, self.state.shared, sums, xp)
+        return todo
 
-        def run(block: Part) -> None:
-            new, slots = move(around, block, shared, xp=xp)
-            block.param[...] = new
-            changed = [(a, b) for a, b in zip(block.slots, slots, strict=True) if a is not b]
-            # a new slot may be another old one: taken before any is written
-            taken = [b.copy() if any(b is s for s in block.slots) else b for _, b in changed]
-            for (old, _), value in zip(changed, taken, strict=True):
-                if not is_off(old):
-                    old[...] = value
-
-        self._each(run, blocks)
-        self.state = self.state._replace(step=self.state.step + 1, shared=shared)
-
-    def _each(self, function: Callable[[Part], T], blocks: list[Part]) -> list[T]:
-        """The function of every block, in order; this thread takes a share too."""
-        results: list[Any] = [None] * len(blocks)
-
-        def share(first: int) -> None:
-            with np.errstate(all="ignore"):  # it belongs to a thread
-                for i in range(first, len(blocks), self._threads):
-                    results[i] = function(blocks[i])
-
-        others = [self._pool.submit(share, i) for i in range(1, min(self._threads, len(blocks)))]
-        share(0)
-        for other in others:
-            other.result()
-        return results
-
-
-def _elements(part: Part, threads: int) -> int:
-    """How many a block has: fewer for a rule with many slots, which has many temporaries."""
-    many = max(1, (sum(not is_off(s) for s in part.slots) + 1) // 2)
-    return max(1, BLOCK // threads // many // max(part.param.itemsize, 4))
-
-
-def _blocks(shape: tuple[int, ...], most: int) -> Iterator[tuple[Any, ...]]:
-    """Indices that cut an array into blocks of at most ``most`` elements, each of them a view."""
-    size = math.prod(shape)
-    if size <= most:
-        yield (...,)
-    elif size // shape[0] > most:
-        for i in range(shape[0]):
-            yield from ((i, *rest) for rest in _blocks(shape[1:], most))
-    else:
-        rows = most * shape[0] // size
-        for i in range(0, shape[0], rows):
-            yield (slice(i, i + rows), ...)
-
-
-def _block(part: Part, index: tuple[Any, ...]) -> Part:
-    """The part at ``index``; what has one value per parameter goes along whole."""
-    shape = part.param.shape
-    slots = [s if is_off(s) or s.shape != shape else s[index] for s in part.slots]
-    values = {
-        k: np.broadcast_to(v, shape)[index] if isinstance(v, np.ndarray) else v
-        for k, v in part.values.items()
-    }
-    return part._replace(
-        param=part.param[index],
-        grad=part.grad[index],
-        slots=type(part.slots)(*slots),
-        values=values,
-    )
+    def _fused(self, todo: Plan) -> _numpy_fused.Step | None:
+        """The step by the compiled rule; None if that cannot be and is not asked for by name."""
+        if self._engine == "blocks":
+            return None
+        try:
+            if not installed():
+                raise Untraceable('llvmlite is not installed; pip install "arrayopt[fast]"')
+            return _numpy_fused.Step(self.optimizer, todo, self.state.shared, self._threads)
+        except Untraceable as error:
+            if self._engine == "fused":
+                raise TypeError(f"{self.optimizer.name}: no engine 'fused': {error}") from None
+            return None
 
 
 def _check_overlap(who: str, named: list[tuple[str, np.ndarray]], written: int) -> None:

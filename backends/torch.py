@@ -4,14 +4,18 @@ The classes go by the names that the rules have in the literature: ``Adamax``, `
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 import arrayopt as ao
 from arrayopt._namespace import cast, compute_dtype, is_traced, known, namespace
 from arrayopt._plan import plain
-from arrayopt._step import Around, Part, is_off, keep, measure, move
+from arrayopt._step import Part, is_off, keep, measure
+from arrayopt._step import move as step_of
+from arrayopt.fuse.cpu import installed
+from arrayopt.fuse.program import Untraceable
+from arrayopt.fuse.trace import divide
 
 from ._common import compiled, extra, session, settle, usable
 
@@ -20,17 +24,10 @@ with extra("torch"):
     from torch import Tensor
 
     from ._torch_form import Form, form_of, pack, unpack
+    from ._torch_fused import Memory, Move, Step, refused
 
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 XP = namespace(torch.empty(0))
-
-
-class Move(NamedTuple):
-    """One parameter's part in a step."""
-
-    around: Around
-    part: Part
-    taken: Tensor  # how many steps the parameter has taken
 
 
 class Optimizer(torch.optim.Optimizer):
@@ -41,6 +38,7 @@ class Optimizer(torch.optim.Optimizer):
     """
 
     _form: Form
+    _memory: Memory | None = None  # of the last step, if compiled loops did all of it
 
     def __init__(self, params: Any, lr: Any = None, **options: Any) -> None:
         options = options if lr is None else {"lr": lr, **options}
@@ -69,24 +67,71 @@ class Optimizer(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        moves: list[Move] = []
-        for group in self.param_groups:
-            self._init_group(group)
-            moves += self._moves(group)
-        shared = self._adapt(moves)
-        for around, part, taken in moves:
-            new, slots = move(around, part, _to(part.param.device, shared), xp=XP)
-            used = [i for i, x in enumerate(part.slots) if not is_off(x)]
-            held = [part.param, *(part.slots[i] for i in used)]
-            after = [new, *(slots[i] for i in used)]
-            for i, x in enumerate(after):
-                if x is not held[i] and any(x is old for old in held):
-                    after[i] = x.clone()  # it becomes what another one was
-            for old, x in zip(held, after, strict=True):
-                if x is not old:
-                    _write(old, x)
-            taken += 1
+        values = [
+            {k: _number(v) for k, v in self._form.values(group).items()}
+            for group in self.param_groups
+        ]
+        if torch.compiler.is_compiling():
+            fused, rest = None, self._moves(values)
+        else:
+            fused = self._memory and self._memory.again(self.param_groups, values, self.state)
+            rest: list[Move] = []
+            if not fused:
+                self._memory = None
+                fused, rest = self._split(self._moves(values))
+                if fused and fused.direct and not rest:
+                    self._memory = Memory(fused, self.param_groups, values, self.state)
+        shared = self._adapt(fused, rest)
+        if fused:
+            fused.move(shared)
+        for move in rest:
+            self._move(move, shared)
         return loss
+
+    def _split(self, moves: list[Move]) -> tuple[Step | None, list[Move]]:
+        """The part of a step that compiled loops carry out, and the rest."""
+        why = [self._why_not(move) for move in moves]
+        fused, fits = None, [move for move, reason in zip(moves, why, strict=True) if not reason]
+        if fits:
+            try:
+                fused = Step(self._form.core.around, fits, self._form.shared)
+            except Untraceable as error:
+                why = [reason or str(error) for reason in why]
+        for move, reason in zip(moves, why, strict=True):
+            if reason and self.param_groups[move.group]["engine"] == "fused":
+                name, shape = type(self).__name__, tuple(move.part.param.shape)
+                raise RuntimeError(
+                    f"{name}: engine='fused' cannot move a parameter of shape {shape}: {reason}"
+                )
+        return fused, [move for move, reason in zip(moves, why, strict=True) if reason]
+
+    def _why_not(self, move: Move) -> str | None:
+        """Why a compiled loop is not to move this parameter; None if it is."""
+        if self.param_groups[move.group]["engine"] == "eager":
+            return "the eager rule was asked for"
+        if not installed():
+            return 'llvmlite is not installed; pip install "arrayopt[fast]"'
+        try:
+            divide(move.part.values)
+        except Untraceable as error:
+            return str(error)
+        return refused(move)
+
+    def _move(self, move: Move, shared: Any) -> None:
+        """One parameter's step by the rule as it is written, in place."""
+        part = move.part
+        new, slots = step_of(move.around, part, _to(part.param.device, shared), xp=XP)
+        used = [i for i, x in enumerate(part.slots) if not is_off(x)]
+        held = [part.param, *(part.slots[i] for i in used)]
+        after = [new, *(slots[i] for i in used)]
+        for i, x in enumerate(after):
+            if x is not held[i] and any(x is old for old in held):
+                after[i] = x.clone()  # it becomes what another one was
+        for old, x in zip(held, after, strict=True):
+            if x is not old:
+                _write(old, x)
+        taken = move.taken
+        taken += 1
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a copy of a state; what is float32 beside a parameter of fewer bits stays so."""
@@ -147,29 +192,36 @@ class Optimizer(torch.optim.Optimizer):
                 pairs = p.is_complex() and x.shape == _real(p).shape
                 state[f] = torch.view_as_complex(x.contiguous()) if pairs else x
 
-    def _moves(self, group: dict[str, Any]) -> list[Move]:
-        """The group's part in this step."""
-        around = self._form.core.around
-        around = around._replace(decay=group["decay"], maximize=group["maximize"])
-        values = {k: _number(v) for k, v in self._form.values(group).items()}
+    def _moves(self, values: list[dict[str, Any]]) -> list[Move]:
+        """What is to be done in this step, with each group's hyperparameters."""
         moves = []
-        for p in (p for p in group["params"] if p.grad is not None):
-            state, param = self.state[p], _real(p)
-            dtype = compute_dtype(param.dtype, XP)
-            slots = [_real(state[f]) if f in state else () for f in around.rule.State._fields]
-            mine = {k: _cast(v, dtype) for k, v in values.items()}
-            t = _cast(known(state["step"], XP) + 1, dtype)
-            part = Part("", param, _real(p.grad), around.rule.State(*slots), mine, t, True)
-            moves.append(Move(around, part, state["step"]))
+        for number, group in enumerate(self.param_groups):
+            self._init_group(group)
+            around = self._form.core.around
+            around = around._replace(decay=group["decay"], maximize=group["maximize"])
+            for p in (p for p in group["params"] if p.grad is not None):
+                state, param = self.state[p], _real(p)
+                dtype = compute_dtype(param.dtype, XP)
+                slots = [_real(state[f]) if f in state else () for f in around.rule.State._fields]
+                mine = {k: _cast(v, dtype) for k, v in values[number].items()}
+                t = _cast(known(state["step"], XP) + 1, dtype)
+                grad, slots = _real(p.grad), around.rule.State(*slots)
+                part = Part("", param, grad, slots, mine, t, True)
+                moves.append(Move(number, around, part, state["step"]))
         return moves
 
-    def _adapt(self, moves: list[Move]) -> Any:
+    def _adapt(self, fused: Step | None, rest: list[Move]) -> Any:
         """The rule's shared state in this step, which is kept in the first group."""
-        if self._form.shared == () or not moves:
+        if self._form.shared == () or not (fused or rest):
             return ()
-        kept, parts = self.param_groups[0]["shared"], [m.part for m in moves]
+        kept = self.param_groups[0]["shared"]
+        parts = [fused.first] if fused else []
+        parts += [m.part for m in rest]
         device = parts[0].param.device
-        sums = [measure(m.around, m.part, xp=XP) for m in moves]
+        sums = [
+            {k: torch.tensor(x) for k, x in s.items()} for s in (fused.measure() if fused else [])
+        ]
+        sums += [measure(m.around, m.part, xp=XP) for m in rest]
         sums = [{k: _whole(x).to(device) for k, x in s.items()} for s in sums]
         shared = _to(device, unpack(self._form.shared, kept))
         new = self._form.core.adapt(parts, shared, sums, XP)

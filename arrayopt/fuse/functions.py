@@ -5,7 +5,7 @@ import math
 import struct
 from typing import Any, NamedTuple
 
-EXP = {"float": 7, "double": 14}  # terms of exp on [-log(2) / 2, log(2) / 2]
+EXP = {"float": 8, "double": 14}  # terms of exp on [-log(2) / 2, log(2) / 2]
 LOG = {"float": 5, "double": 12}  # terms of log on [1 / sqrt(2), sqrt(2)]
 
 

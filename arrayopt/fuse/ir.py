@@ -14,16 +14,19 @@ BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
 TYPES["bool"] = "i1"
 ARITHMETIC = {"add": "fadd", "subtract": "fsub", "multiply": "fmul", "divide": "fdiv"}
 ORDER = dict(zip(COMPARE, ("olt", "ole", "ogt", "oge", "oeq", "une"), strict=True))
+WIDTH = 256  # bits of a vector: longer ones slow some processors' clocks down
 LOGIC = {"logical_and": "and", "logical_or": "or"}
 
 
-def source(program: Program, columns: dict[str, int], *, width: int = 512) -> str:
-    """The module's text; its function ``kernel(rows, chunks, sets, partials, counter, count)``.
+def source(program: Program, columns: dict[str, int]) -> str:
+    """The module's text; its function is ``kernel(ptr)``, of the addresses of a table's rows and
+    chunks, sets of scalars, partial sums and a counter, and of the number of chunks.
+
+    Any number of threads may call it at once: each takes the next chunk until there is none.
 
     Args:
         columns: where in a row of the table the address of each input is; the row's last column
             says which of the sets of scalars it takes.
-        width: bits of a vector, at most.
     """
     writer = Writer()
     body = writer.body(program)
@@ -37,11 +40,17 @@ def source(program: Program, columns: dict[str, int], *, width: int = 512) -> st
         lines.append(f"%q{i} = getelementptr i8, ptr %p{i}, i64 %o{i}")
     pointers = ", ".join(f"ptr %q{i}" for i in range(len(inputs)))
     load = "\n  ".join(lines)
-    takes = ", ".join(f"ptr %{x}" for x in ("rows", "chunks", "sets", "partials", "counter"))
+    takes = []
+    for i, name in enumerate(("rows", "chunks", "sets", "partials", "counter", "count")):
+        kind = "i64" if name == "count" else "ptr"
+        takes.append(f"%g{i} = getelementptr i64, ptr %given, i64 {i}")
+        takes.append(f"%{name} = load {kind}, ptr %g{i}")
+    first = "\n  ".join(takes)
     return f"""
 {body}
-define void @kernel({takes}, i64 %count) #0 {{
+define void @kernel(ptr %given) #0 {{
 entry:
+  {first}
   br label %next
 next:
   %i = atomicrmw add ptr %counter, i64 1 monotonic
@@ -70,7 +79,9 @@ out:
   ret void
 }}
 {chr(10).join(sorted(writer.declared))}
-attributes #0 = {{ nounwind "prefer-vector-width"="{width}" }}
+attributes #0 = {{ nounwind "prefer-vector-width"="{WIDTH}" }}
+!0 = distinct !{{!0, !1}}
+!1 = !{{!"llvm.loop.interleave.count", i32 2}}
 """
 
 
@@ -81,6 +92,8 @@ class Writer:
         self.lines: list[str] = []
         self.count = 0
         self.declared: set[str] = set()
+        self.uniform: set[str] = set()  # values that all elements of a parameter have in common
+        self.switches: dict[str, str] = {}  # the host's conditions, and each as a double
 
     def __call__(self, instruction: str) -> str:
         self.count += 1
@@ -128,6 +141,8 @@ class Writer:
             else:
                 of = program.nodes[node.args[-1]].dtype
                 values[i] = self.operation(node.op, of, node.dtype, args)
+            if uniform[i]:
+                self.uniform.add(values[i])
         self.lines = each
         for k, (_, i) in enumerate(sums):
             self.lines.append(f"  %s{k}n = fadd reassoc double %s{k}, {values[i]}")
@@ -153,7 +168,7 @@ class Writer:
                 *each,
                 "  %j = add nuw nsw i64 %i, 1",
                 "  %done = icmp eq i64 %j, %n",
-                "  br i1 %done, label %out, label %loop",
+                "  br i1 %done, label %out, label %loop, !llvm.loop !0",
                 "out:",
                 *end,
                 "  ret void",
@@ -167,7 +182,7 @@ class Writer:
         if op == "astype":
             return self._astype(args[0], of, to)
         if op == "where":
-            return self(f"select i1 {args[0]}, {kind} {args[1]}, {kind} {args[2]}")
+            return self.where(args[0], kind, args[1], args[2])
         if op == "logical_not":
             return self(f"xor i1 {args[0]}, true")
         if op in LOGIC:
@@ -178,11 +193,8 @@ class Writer:
             return self(f"{ARITHMETIC[op]} {kind} {args[0]}, {args[1]}")
         if op in ORDER:
             return self(f"fcmp {ORDER[op]} {kind} {args[0]}, {args[1]}")
-        if op in ("maximum", "minimum"):  # a NaN is kept, whichever it is
-            better = self(f"fcmp {'ogt' if op == 'maximum' else 'olt'} {kind} {args[0]}, {args[1]}")
-            nan = self(f"fcmp uno {kind} {args[0]}, {args[0]}")
-            first = self(f"or i1 {better}, {nan}")
-            return self(f"select i1 {first}, {kind} {args[0]}, {kind} {args[1]}")
+        if op in ("maximum", "minimum"):
+            return self.extreme("olt" if op == "maximum" else "ogt", kind, *args)
         if op == "negative":
             return self(f"fneg {kind} {args[0]}")
         if op == "abs":
@@ -198,9 +210,38 @@ class Writer:
             return self.library(op, kind, *args)
         raise Untraceable(f"it calls {op}, which this engine has not")
 
+    def where(self, condition: str, kind: str, a: str, b: str) -> str:
+        """``a`` where the condition holds, else ``b``."""
+        if condition not in self.switches or {a, b} <= self.uniform:
+            return self(f"select i1 {condition}, {kind} {a}, {kind} {b}")
+        # by bits: LLVM makes a branch of a condition that all elements share, and no vectors then
+        bits = FLOATS[kind].bits
+        one = self(f"fptosi double {self.switches[condition]} to {bits}")
+        mask = self(f"sub {bits} 0, {one}")
+        a, b = (self(f"bitcast {kind} {x} to {bits}") for x in (a, b))
+        other = self(f"and {bits} {self(f'xor {bits} {a}, {b}')}, {mask}")
+        return self(f"bitcast {bits} {self(f'xor {bits} {b}, {other}')} to {kind}")
+
+    def extreme(self, order: str, kind: str, a: str, b: str) -> str:
+        """The larger or smaller one; a NaN is kept, whichever it is."""
+        if a in self.uniform:
+            a, b = b, a
+        better = self(f"fcmp {order} {kind} {a}, {b}")
+        found = self(
+            f"select i1 {better}, {kind} {b}, {kind} {a}"
+        )  # one instruction; keeps a NaN a
+        nan = self(f"fcmp uno {kind} {b}, {b}")
+        if b not in self.uniform:
+            return self(f"select i1 {nan}, {kind} {b}, {kind} {found}")
+        # for all elements at once: 0 to subtract, or NaN
+        rest = self(f"select i1 {nan}, {kind} {b}, {kind} {number(0.0, kind)}")
+        return self(f"fsub {kind} {found}, {rest}")
+
     def _scalar(self, wide: str, dtype: str) -> str:
         if dtype == "bool":
-            return self(f"fcmp une double {wide}, {number(0.0, 'double')}")
+            condition = self(f"fcmp une double {wide}, {number(0.0, 'double')}")
+            self.switches[condition] = wide
+            return condition
         return self._astype(wide, "float64", dtype)
 
     def _astype(self, x: str, of: str, to: str) -> str:

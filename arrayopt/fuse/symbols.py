@@ -227,7 +227,7 @@ def apply(graph: Graph, op: str, *args: Any) -> Any:
     dtype = max(dtypes, key=WIDTH.__getitem__)
     if WIDTH[dtype] < 32 and len(dtypes) > 1:
         raise Untraceable(f"it takes {op} of {' and '.join(sorted(dtypes))}")
-    if op == "pow" and args[1] == 2 and isinstance(args[1], int | float):
+    if op == "pow" and isinstance(args[1], int | float) and args[1] == 2:
         return graph.symbol("multiply", dtype, symbols[0], symbols[0])
     lifted = [graph.lift(a, dtype) for a in args if a is not condition]
     if condition is not None:

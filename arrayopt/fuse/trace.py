@@ -52,6 +52,9 @@ def divide(values: dict[str, Any]) -> tuple[tuple[tuple[str, Any], ...], tuple[s
     """Hyperparameters that choose between programs, and names of those that are numbers in one."""
     options, numbers = [], []
     for name, value in values.items():
+        if type(value) is float and value != 0:
+            numbers.append(name)
+            continue
         if hasattr(value, "shape"):
             raise Untraceable(f"{name} is an array")
         choice = value is None or isinstance(value, bool | str)
@@ -70,7 +73,19 @@ def trace(
     Args:
         shared: the rule's shared state, for its structure.
         inside: whether shared values are inputs; they are the host's numbers otherwise.
+
+    Raises:
+        Untraceable: the rule does what a loop over elements cannot.
     """
+    try:
+        return _traced(what, around, sig, shared, inside)
+    except Untraceable:
+        raise
+    except Exception as error:  # run as it is written, it may be right, or fail with its own words
+        raise Untraceable(f"{type(error).__name__}: {error}") from error
+
+
+def _traced(what: str, around: Around, sig: Signature, shared: Any, inside: bool) -> Program:
     graph = Graph()
     around = around._replace(decay=sig.decay, maximize=sig.maximize)
     param, grad = graph.input("param", sig.param), graph.input("grad", sig.grad)
@@ -83,8 +98,9 @@ def trace(
     part = Part("", param, grad, around.rule.State(*slots), values, graph.number("t"), sig.decays)
     xp = XP(graph)
     if what == "finite":
-        bad = xp.logical_not(xp.isfinite(arriving(part, xp)))
-        return graph.program({}, {"bad": xp.sum(xp.where(bad, 1.0, xp.zeros_like(param)))})
+        came = arriving(part, xp)
+        bad = xp.where(xp.isfinite(came), xp.zeros_like(came), 1.0)
+        return graph.program({}, {"bad": xp.sum(bad)})
     if what == "measure":
         return graph.program({}, measure(around, part, xp=xp))
     names = shared_names(shared)
