@@ -3,72 +3,134 @@
 import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
+import optree
 
 import arrayopt as ao
 from arrayopt._plan import Plan
-from arrayopt._step import Part, arriving, is_off, measure, move
+from arrayopt._step import Around, Part, arriving, is_off, measure, move
+from arrayopt.fuse.program import Untraceable
+from arrayopt.fuse.trace import Signature, once, shared_names, signature, trace
+from arrayopt.fuse.ufuncs import Blocks
 
 T = TypeVar("T")
-BLOCK = 1 << 21  # bytes, for all threads: smaller ones wait for each other at NumPy's lock
+TOUCHED = 3 << 20  # bytes that a thread goes over in one block: the cache's, and not too few calls
+BLOCK = 1 << 21  # bytes for all threads, where the rule runs as it is written
 # ALLOCATOR: glibc gives a freed block of more than 128 KiB back to the system, and every temporary
 # then costs page faults, twice the time of the arithmetic. Freeing one of just under 32 MiB, never
 # touched, once, makes it keep them, as in any program that has used an array of that size.
 
 
+class Block(NamedTuple):
+    """A piece of a parameter that fits the cache."""
+
+    part: Part
+    programs: dict[str, tuple[Blocks, Any]]  # each with its scalars; none: the rule as it is
+
+    def run(self, what: str, shared: Any = ()) -> tuple[float, ...]:
+        """Carry out a program; returns the sums over the block."""
+        program, scalars = self.programs[what]
+        part = self.part
+        arrays = {"param": part.param, "grad": part.grad, **part.slots._asdict()}
+        arrays |= dict(zip(shared_names(shared), optree.tree_leaves(shared), strict=True))
+        return program(arrays, scalars)
+
+
+@once
+def blocks(what: str, around: Around, sig: Signature, shared: Any = ()) -> Blocks:
+    """The program of ``"move"``, ``"measure"`` or ``"finite"``; raises Untraceable."""
+    return Blocks(trace(what, around, sig, shared, inside=True))
+
+
 class Step:
-    """One step, ready to be carried out by the rule itself over blocks that fit the cache."""
+    """One step, ready to be carried out over blocks that fit the cache.
+
+    NumPy's functions carry out the traced rule; or the rule itself does, if it cannot be traced.
+    """
 
     def __init__(
-        self, optimizer: ao.Optimizer, todo: Plan, pool: ThreadPoolExecutor, threads: int
+        self,
+        optimizer: ao.Optimizer,
+        todo: Plan,
+        shared: Any,
+        pool: ThreadPoolExecutor,
+        threads: int,
     ) -> None:
         self.around, self._xp = optimizer.around, todo.xp
         self._pool, self._threads = pool, threads
-        self.parts = [
-            _block(part, index)
-            for part in todo.parts
-            for index in _blocks(part.param.shape, _elements(part, threads))
-        ]
+        what = ["move"] + ["measure"] * (shared != ())
+        what += ["finite"] * (optimizer.nonfinite != "propagate")
+        self._blocks: list[Block] = []
+        for part in todo.parts:
+            programs = self._programs(part, shared, what)
+            sizes = [TOUCHED // p.bytes_per_element for p, _ in programs.values()]
+            most = max(1, min(sizes, default=_elements(part, threads)))
+            for index in _blocks(part.param.shape, most):
+                self._blocks.append(Block(_block(part, index), programs))
+        self.parts = [block.part for block in self._blocks]
+
+    def _programs(self, part: Part, shared: Any, what: list[str]) -> dict[str, tuple[Blocks, Any]]:
+        try:
+            sig = signature(self.around, part)
+            found = {one: blocks(one, self.around, sig, shared) for one in what}
+        except Untraceable:
+            return {}
+        values = part.values | {"t": part.t}
+        return {one: (program, program.scalars(values)) for one, program in found.items()}
 
     def finite(self) -> list[bool]:
         """For each block, whether its gradient is finite."""
-        return self._each(lambda b: bool(np.isfinite(arriving(b, self._xp)).all()))
+
+        def run(block: Block) -> bool:
+            if block.programs:
+                return block.run("finite") == (0.0,)
+            return bool(np.isfinite(arriving(block.part, self._xp)).all())
+
+        return self._each(run)
 
     def measure(self) -> list[dict[str, Any]]:
         """The rule's sums, of each block."""
-        return self._each(lambda b: measure(self.around, b, xp=self._xp))
+
+        def run(block: Block) -> dict[str, Any]:
+            if not block.programs:
+                return measure(self.around, block.part, xp=self._xp)
+            names = block.programs["measure"][0].sums
+            return dict(zip(names, map(np.asarray, block.run("measure")), strict=True))
+
+        return self._each(run)
 
     def move(self, shared: Any) -> None:
         """The new parameters and slots, in place."""
+        self._each(lambda b: b.run("move", shared) if b.programs else self._written(b.part, shared))
 
-        def run(block: Part) -> None:
-            new, slots = move(self.around, block, shared, xp=self._xp)
-            block.param[...] = new
-            changed = [(a, b) for a, b in zip(block.slots, slots, strict=True) if a is not b]
-            # a new slot may be another old one: taken before any is written
-            taken = [b.copy() if any(b is s for s in block.slots) else b for _, b in changed]
-            for (old, _), value in zip(changed, taken, strict=True):
-                if not is_off(old):
-                    old[...] = value
+    def _written(self, part: Part, shared: Any) -> None:
+        """The rule as it is written, over a block."""
+        new, slots = move(self.around, part, shared, xp=self._xp)
+        part.param[...] = new
+        changed = [(a, b) for a, b in zip(part.slots, slots, strict=True) if a is not b]
+        # a new slot may be another old one: taken before any is written
+        taken = [b.copy() if any(b is s for s in part.slots) else b for _, b in changed]
+        for (old, _), value in zip(changed, taken, strict=True):
+            if not is_off(old):
+                old[...] = value
 
-        self._each(run)
+    def _each(self, function: Callable[[Block], T]) -> list[T]:
+        """The function of every block, in order; this thread takes its share."""
+        results: list[Any] = [None] * len(self._blocks)
+        left = iter(range(len(self._blocks)))
 
-    def _each(self, function: Callable[[Part], T]) -> list[T]:
-        """The function of every block, in order; this thread takes a share too."""
-        blocks = self.parts
-        results: list[Any] = [None] * len(blocks)
-
-        def share(first: int) -> None:
+        def share() -> None:
             with np.errstate(all="ignore"):  # it belongs to a thread
-                for i in range(first, len(blocks), self._threads):
-                    results[i] = function(blocks[i])
+                for i in left:
+                    results[i] = function(self._blocks[i])
 
-        others = [self._pool.submit(share, i) for i in range(1, min(self._threads, len(blocks)))]
-        share(0)
-        for other in others:
-            other.result()
+        others = min(self._threads, len(self._blocks)) - 1
+        waiting = [self._pool.submit(share) for _ in range(others)]
+        share()
+        for one in waiting:
+            one.result()
         return results
 
 

@@ -68,7 +68,8 @@ class Step(engine.Step):
         self._copies = copies  # which live as long as their addresses are in the tables
         self._grads = {id(move.part.grad) for move in moves}
         self.moved = [move.part.param for move in moves]
-        self.keys, self.first, self.direct = keys, moves[0].part, not copies
+        self.parts = [move.part for move in moves]  # a gradient may be a copy that nobody else has
+        self.keys, self.direct = keys, not copies
         self.counters = engine.Counters([move.taken.data_ptr() for move in moves])
 
     def move(self, shared: Any) -> None:
@@ -95,7 +96,7 @@ class Memory:
     def __init__(
         self, step: Step, groups: list[Any], values: list[dict[str, Any]], state: Any
     ) -> None:
-        step.first = step.first._replace(grad=None)  # which is not ours to keep
+        step.parts = [step.parts[0]._replace(grad=None)]  # which is not ours to keep
         self._step, self._state = step, state
         self._groups = [*map(_look, groups, values)]
         self._params = [p for group in groups for p in group["params"]]
@@ -137,7 +138,7 @@ class Memory:
         self._next = counts + 1
         step.keys = {(group, t + 1): i for (group, t), i in step.keys.items()}
         step.sets = [values[group] | {"t": t} for group, t in step.keys]
-        step.first = step.first._replace(values=step.sets[0], t=step.sets[0]["t"])
+        step.parts = [step.parts[0]._replace(values=step.sets[0], t=step.sets[0]["t"])]
         step.threads = torch.get_num_threads()
         return step
 

@@ -116,7 +116,7 @@ class InPlace:
                 self._whole(grads, override)
                 return
             step = self._fused(todo) or _numpy_blocks.Step(
-                optimizer, todo, self._pool, self._threads
+                optimizer, todo, state.shared, self._pool, self._threads
             )
         if optimizer.nonfinite != "propagate":
             flags = step.finite()

@@ -79,7 +79,7 @@ class Optimizer(torch.optim.Optimizer):
             if not fused:
                 self._memory = None
                 fused, rest = self._split(self._moves(values))
-                if fused and fused.direct and not rest:
+                if fused and fused.direct and not rest and not self._complex():
                     self._memory = Memory(fused, self.param_groups, values, self.state)
         shared = self._adapt(fused, rest)
         if fused:
@@ -87,6 +87,9 @@ class Optimizer(torch.optim.Optimizer):
         for move in rest:
             self._move(move, shared)
         return loss
+
+    def _complex(self) -> bool:
+        return any(p.is_complex() for group in self.param_groups for p in group["params"])
 
     def _split(self, moves: list[Move]) -> tuple[Step | None, list[Move]]:
         """The part of a step that compiled loops carry out, and the rest."""
@@ -215,8 +218,7 @@ class Optimizer(torch.optim.Optimizer):
         if self._form.shared == () or not (fused or rest):
             return ()
         kept = self.param_groups[0]["shared"]
-        parts = [fused.first] if fused else []
-        parts += [m.part for m in rest]
+        parts = (fused.parts if fused else []) + [m.part for m in rest]
         device = parts[0].param.device
         sums = [
             {k: torch.tensor(x) for k, x in s.items()} for s in (fused.measure() if fused else [])

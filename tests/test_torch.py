@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 import textwrap
+import weakref
 from typing import NamedTuple
 
 import numpy as np
@@ -604,3 +605,177 @@ def test_works_under_torch_compile(name):
         assert kept["b1"] != 0.9
         for x, y in zip(kept.values(), its.values(), strict=True):
             torch.testing.assert_close(x, y, rtol=1e-10, atol=1e-14)
+
+
+# The compiled loops.
+
+
+def pair(shapes, dtype=torch.float32, cls=Adam, **options):
+    """The same parameters under the eager rule and under the compiled one."""
+    gen = torch.Generator().manual_seed(5)
+    starts = [torch.randn(s, generator=gen, dtype=torch.float64).to(dtype) for s in shapes]
+    eager, fused = ([leaf(x) for x in starts] for _ in range(2))
+    return eager, cls(eager, engine="eager", **options), fused, cls(fused, **options)
+
+
+def assert_same_run(eager, one, fused, other):
+    for p, q in zip(eager, fused, strict=True):
+        assert torch.equal(p, q)
+        assert one.state[p].keys() == other.state[q].keys()
+        for name, x in one.state[p].items():
+            assert torch.equal(x, other.state[q][name]), name
+
+
+LAYOUTS = {
+    "channels last": lambda p: p.data.to(memory_format=torch.channels_last),
+    "transposed": lambda p: p.data.transpose(0, 3).contiguous().transpose(0, 3),
+    "every second": lambda p: p.data.repeat_interleave(2, 3)[..., ::2],
+}
+
+
+@pytest.mark.parametrize("of_grad", [None, *LAYOUTS])
+@pytest.mark.parametrize("of_param", [None, *LAYOUTS])
+def test_any_layout_of_memory(of_param, of_grad):
+    eager, one, fused, other = pair([(2, 3, 4, 5)], weight_decay=0.1)
+    if of_param:
+        for p in (*eager, *fused):
+            p.data = LAYOUTS[of_param](p)
+    for step in range(3):
+        (grad,) = grads_of(eager, step)
+        grad = torch.nn.Parameter(grad)
+        for p in (*eager, *fused):
+            p.grad = LAYOUTS[of_grad](grad) if of_grad else grad.detach().clone()
+        one.step(), other.step()
+    assert_same_run(eager, one, fused, other)
+    assert fused[0].stride() == eager[0].stride()
+
+
+def test_a_step_after_a_change_of_anything_is_the_eager_step():
+    eager, one, fused, other = pair([(3, 4), (5,), (2,)], weight_decay=0.1)
+    both = ((eager, one), (fused, other))
+    seed = iter(range(1000))
+
+    def grads(keep=False):
+        new = grads_of(eager, next(seed))
+        for params, _ in both:
+            for p, g in zip(params, new, strict=True):
+                if keep and p.grad is not None:
+                    p.grad.copy_(g)
+                else:
+                    p.grad = g.clone()
+
+    def absent():
+        grads()
+        for params, _ in both:
+            params[1].grad = None
+
+    def every(change):
+        def changed():
+            grads()
+            for params, opt in both:
+                change(params, opt)
+
+        return changed
+
+    def set_lr(params, opt):
+        opt.param_groups[0]["lr"] = 0.03
+
+    def tensor_lr(params, opt):
+        opt.param_groups[0]["lr"] = torch.tensor(0.02)
+
+    def new_group(params, opt):
+        params.append(leaf(torch.ones(4)))
+        params[-1].grad = torch.ones(4)
+        opt.add_param_group({"params": [params[-1]], "lr": 0.5, "decay": "decoupled"})
+
+    def swapped_data(params, opt):
+        params[0].data = params[0].data.clone() + 1
+
+    def shrunk_data(params, opt):
+        params[2].data = params[2].data[:1]
+        params[2].grad = torch.ones(1)
+        for name in ("m", "v"):
+            opt.state[params[2]][name] = opt.state[params[2]][name][:1]
+
+    def swapped_slot(params, opt):
+        opt.state[params[0]]["m"] = opt.state[params[0]]["m"] + 1
+
+    def swapped_slots_data(params, opt):
+        opt.state[params[0]]["v"].data = opt.state[params[0]]["v"].data * 2
+
+    def counted(params, opt):
+        opt.state[params[1]]["step"].fill_(40)
+
+    def loaded(params, opt):
+        opt.load_state_dict(copy.deepcopy(opt.state_dict()))
+
+    def decay(params, opt):
+        opt.param_groups[0].update(decay="independent", maximize=True)
+
+    steps = [grads, grads, lambda: grads(keep=True), lambda: grads(keep=True), absent, absent]
+    changes = (set_lr, tensor_lr, new_group, swapped_data, swapped_slot, swapped_slots_data,
+               counted, loaded, decay, shrunk_data)  # fmt: skip
+    for change in changes:
+        steps += [every(change), grads, grads]
+    remembered = 0
+    for do in steps:
+        do()
+        kept = other._memory
+        one.step(), other.step()
+        remembered += kept is not None and other._memory is kept
+        assert_same_run(eager, one, fused, other)
+    assert remembered >= len(steps) // 3  # or this would test nothing
+
+
+def test_a_compiled_step_counts_as_a_change_of_the_parameters():
+    p = leaf(torch.ones(3))
+    opt = Adam([p], engine="fused")
+    loss = (p * p).sum()
+    loss.backward(retain_graph=True)
+    opt.step()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+def test_gradients_are_not_kept():
+    p = leaf(torch.ones(3))
+    opt = Adam([p], engine="fused")
+    for _ in range(3):
+        p.grad = torch.ones(3)
+        gone = weakref.ref(p.grad)
+        opt.step()
+        p.grad = None
+        assert gone() is None
+
+
+def test_engines_that_cannot_say_why():
+    p = leaf(torch.ones(2))
+    with pytest.raises(ValueError, match=r"adam: engine must be one of .*got 'cuda'"):
+        Adam([p], engine="cuda")
+    q = leaf(torch.ones(2, device="meta"))
+    opt = Adam([q], engine="fused")
+    q.grad = torch.ones(2, device="meta")
+    with pytest.raises(RuntimeError, match=r"engine='fused' cannot move .*\(2,\): it is on meta"):
+        opt.step()
+    opt = Adam([{"params": [p]}, {"params": [leaf(torch.ones(2))], "engine": "eager"}])
+    for group in opt.param_groups:
+        group["params"][0].grad = torch.ones(2)
+    opt.step()
+    assert opt._memory is None  # a part of it is eager
+    assert torch.equal(opt.param_groups[0]["params"][0], opt.param_groups[1]["params"][0])
+    old = opt.state_dict()
+    for group in old["param_groups"]:
+        del group["engine"]  # of before there was one
+    opt.load_state_dict(old)
+    assert [g["engine"] for g in opt.param_groups] == [None, None]
+
+
+def test_complex_parameters_go_through_the_loops_as_pairs():
+    start = torch.tensor([1 + 2j, -3j, 0.5 + 0j])
+    p, q = leaf(start), leaf(start)
+    one, other = Adam([p], engine="eager"), Adam([q], engine="fused")
+    for step in range(3):
+        for x in (p, q):
+            x.grad = ((step + 1) * start).conj()  # its memory holds the conjugate
+        one.step(), other.step()
+    assert torch.equal(p, q)

@@ -13,7 +13,7 @@ from arrayopt._namespace import quiet
 from arrayopt._step import is_off, measure
 from arrayopt.fuse.program import Input, Node, Program, Untraceable
 from arrayopt.fuse.trace import shared_names, signature, trace
-from arrayopt.fuse.ufuncs import Blocks, compiled
+from arrayopt.fuse.ufuncs import Blocks
 
 DTYPES = ("float16", "float32", "float64")
 AROUND = {
@@ -386,8 +386,3 @@ def test_refusals():
         Blocks(program(half, Node("negative", "bfloat16", (0,))))
     with pytest.raises(Untraceable, match="one value for a parameter alone"):
         Blocks(Program((Input("s", "float32", True),), (), (), (), (), (), lambda: ()))
-
-
-def test_compiled_once():
-    one = program(Node("input", "float32", data="param"), Node("negative", "float32", (0,)))
-    assert compiled(one) is compiled(one)

@@ -1,7 +1,7 @@
 """The compiled programs of a rule, and steps of many parameters by them."""
 
 import functools
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,11 +9,8 @@ import optree
 
 from .._step import Around
 from . import cpu
-from .program import Untraceable
 from .symbols import Graph, Sum
-from .trace import Signature, shared_names, trace
-
-_KERNELS: dict[Hashable, "cpu.Kernel | Untraceable"] = {}
+from .trace import Signature, once, shared_names, trace
 
 
 def columns(rule: Any, sig: Signature) -> dict[str, int]:
@@ -22,24 +19,15 @@ def columns(rule: Any, sig: Signature) -> dict[str, int]:
     return {name: i for i, name in enumerate(("param", "grad", *used))}
 
 
+@once
 def kernel(what: str, around: Around, sig: Signature, shared: Any = ()) -> cpu.Kernel:
-    """The compiled program of ``"move"``, ``"measure"`` or ``"finite"``, made once a process.
+    """The compiled program of ``"move"``, ``"measure"`` or ``"finite"``.
 
     Raises:
         Untraceable: the rule does what a loop over elements cannot.
         ImportError: llvmlite is not installed.
     """
-    key = what, around.rule, sig
-    if key not in _KERNELS:
-        try:
-            program = trace(what, around, sig, shared)
-            _KERNELS[key] = cpu.Kernel(program, columns(around.rule, sig))
-        except Untraceable as error:
-            _KERNELS[key] = error
-    found = _KERNELS[key]
-    if isinstance(found, Untraceable):
-        raise found
-    return found
+    return cpu.Kernel(trace(what, around, sig, shared), columns(around.rule, sig))
 
 
 class Row(NamedTuple):

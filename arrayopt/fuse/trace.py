@@ -4,7 +4,9 @@ What involves numbers alone (``lr / (1 - b1**t)``) is computed on the host, in f
 step; the rest is a :class:`Program`.
 """
 
-from typing import Any, NamedTuple
+import functools
+from collections.abc import Callable, Hashable
+from typing import Any, NamedTuple, TypeVar
 
 import optree
 
@@ -12,6 +14,8 @@ from .._namespace import dtype_name
 from .._step import Around, Part, arriving, is_off, is_zero, measure, move
 from .program import Program, Untraceable
 from .symbols import XP, Graph
+
+T = TypeVar("T")
 
 
 class Signature(NamedTuple):
@@ -63,6 +67,26 @@ def divide(values: dict[str, Any]) -> tuple[tuple[tuple[str, Any], ...], tuple[s
         else:
             numbers.append(name)
     return tuple(options), tuple(numbers)
+
+
+def once(make: Callable[..., T]) -> Callable[..., T]:
+    """What ``make(what, around, sig, shared)`` gives, made once for each rule and signature."""
+    known: dict[Hashable, T | Untraceable] = {}
+
+    @functools.wraps(make)
+    def get(what: str, around: Around, sig: Signature, shared: Any = ()) -> T:
+        key = what, around.rule, sig
+        if key not in known:
+            try:
+                known[key] = make(what, around, sig, shared)
+            except Untraceable as error:
+                known[key] = error
+        found = known[key]
+        if isinstance(found, Untraceable):
+            raise Untraceable(str(found))
+        return found
+
+    return get
 
 
 def trace(
