@@ -1,5 +1,6 @@
 """Traced programs and the loops that LLVM makes of them, beside the rule as it is written."""
 
+import itertools
 import multiprocessing
 import subprocess
 import sys
@@ -16,7 +17,9 @@ from arrayopt._step import measure
 from arrayopt.backends import numpy as numpy_backend
 from arrayopt.backends.numpy import InPlace
 from arrayopt.fuse import cpu, engine, ir
+from arrayopt.fuse.program import Node
 from arrayopt.fuse.symbols import XP, Graph
+from arrayopt.fuse.trace import shared_names as _shared_names
 from arrayopt.fuse.trace import signature, trace
 
 DTYPES = ["float32", "float64", "float16"]
@@ -571,3 +574,189 @@ def test_every_rule_is_a_loop_of_vectors(rule, dtype):
     read = sum(node.op == "input" and node.data not in single for node in program.nodes)
     assert loops.count(" load ") == 2 * read  # two vectors in a turn
     assert loops.count(" store ") == 2 * len(program.stores)
+
+
+# --- every operation matters
+
+
+def mutants(program):
+    """Programs with one thing changed: an operation left out, a number or a result exchanged."""
+    nodes = program.nodes
+
+    def changed(i, node):
+        return program._replace(nodes=(*nodes[:i], node, *nodes[i + 1 :]))
+
+    for i, node in enumerate(nodes):
+        if node.op == "literal":
+            if node.dtype != "bool":
+                yield (
+                    f"{i}: literal {node.data}",
+                    changed(i, node._replace(data=repr(float(node.data) * 15 / 16 + 1e-3))),
+                )
+        elif node.op not in ("input", "scalar"):
+            for k in dict.fromkeys(node.args):
+                if nodes[k].dtype == node.dtype and k in node.args[node.op == "where" :]:
+                    yield f"{i}: {node.op} left out, {k} kept", _without(program, i, k)
+            if node.dtype == "bool":
+                for value in ("True", "False"):
+                    yield f"{i}: {node.op} {value}", changed(i, Node("literal", "bool", (), value))
+            if len({*node.args}) == 2 and node.op not in ("add", "multiply", "maximum", "minimum"):
+                swapped = node._replace(args=node.args[::-1])
+                if node.op != "equal":
+                    yield f"{i}: {node.op} swapped", changed(i, swapped)
+    for i in range(len(program.stores)):
+        yield (
+            f"store {program.stores[i][0]} left out",
+            program._replace(stores=program.stores[:i] + program.stores[i + 1 :]),
+        )
+    for a, b in itertools.combinations(range(len(program.stores)), 2):
+        (name, i), (other, j) = program.stores[a], program.stores[b]
+        if i != j and nodes[i].dtype == nodes[j].dtype:
+            stores = list(program.stores)
+            stores[a], stores[b] = (name, j), (other, i)
+            yield f"stores {name} and {other} exchanged", program._replace(stores=tuple(stores))
+    for k in range(len(program.scalars)):
+
+        def host(*args, k=k):
+            found = list(program.host(*args))
+            found[k] = not found[k] if program.scalars[k] == "bool" else found[k] * 15 / 16 + 1e-3
+            return tuple(found)
+
+        yield f"scalar {k}", program._replace(host=host)
+
+
+def _without(program, i, k):
+    """Whoever reads node ``i`` reads node ``k`` instead."""
+    nodes = [n._replace(args=tuple(k if a == i else a for a in n.args)) for n in program.nodes]
+    stores = tuple((name, k if a == i else a) for name, a in program.stores)
+    return program._replace(nodes=tuple(nodes), stores=stores)
+
+
+def carried_out(program, columns, part, sets):
+    """For each set of hyperparameters the arrays that the compiled program leaves."""
+    arrays = {"param": part.param, "grad": part.grad, **part.slots._asdict()}
+    arrays = {k: np.array(x) for k, x in arrays.items() if not isinstance(x, tuple)}
+    mine = {k: x.copy() for k, x in arrays.items()}
+    row = [mine[name].ctypes.data for name in columns]
+    table = cpu.Table(np.array([[*row, 0]]), np.array([part.param.size]))
+    run = cpu.Run(cpu.Kernel(program, columns, speed=0), table)
+    for values in sets:
+        for k, x in arrays.items():
+            mine[k][...] = x
+        run([values], 1)
+        yield {k: x.copy() for k, x in mine.items()}
+
+
+SITUATIONS = {  # options that lead to other programs
+    "adamax": [{}, {"eps_in_max": True}],
+    "mada": [{"accumulate": "mean"}, {"first_difference": "zero", "yogi_reference": "ema"}],
+    "maxva_madam": [{"b_first": 0.3}, {"amsgrad": True, "nesterov": True}],
+    "sgd": [{"momentum": 0.9, "dampening": 0.3, "nesterov": True}],
+}
+# What no number can show: the rule, a part of the mutant's name, and why. The numbers in the names
+# are those of the program's operations.
+ZERO = "0 / x is 0, whatever x"
+MASKED = "where it would act, the `where` around it takes its other branch"
+UNSEEN = [
+    *((rule, "literal 1.0", ZERO) for rule in ("adam", "adamax", "adan", "amsgrad", "avgrad")),
+    *((rule, "literal 1.0", ZERO) for rule in ("laprop", "simplified_ademamix")),
+    ("adamax", "20: add left out", "with eps_in_max it adds 0"),
+    ("mada", "where left out", MASKED),
+    ("madam", "where left out", MASKED),
+    ("madam", "28: less True", "the sign of a parameter that is 0 multiplies 0"),
+    ("maxva_", "13: where left out", MASKED),
+    ("maxva_", "14: where left out", MASKED),
+    ("maxva_", "18: subtract swapped", "it is squared"),
+    ("maxva_", "19: subtract swapped", "it is squared"),
+]
+
+
+def situation(rule, options):
+    """A parameter halfway, whose numbers show every operation, and sets of hyperparameters."""
+    rng = np.random.default_rng(11)
+    opt = ao.Optimizer(rule, weight_decay=0.1, decay="independent", maximize=True, **options)
+    params = rng.standard_normal(300)
+    state = opt.init(params)
+    for _ in range(3):
+        params, state = opt.step(params, rng.standard_normal(300), state)
+    grads = rng.standard_normal(300)
+    slots = {k: x for k, x in state.slots._asdict().items() if getattr(x, "shape", ()) == (300,)}
+    for x in slots.values():
+        x[:40] = 0.0  # as before the first step
+    grads[:20] = 0.0
+    params[15:25] = 0.0
+    # squares that are what was expected, a gradient like the last one, and slots that are equal
+    for k, x in slots.items():
+        if k in ("v", "r", "w"):
+            x[40:50] = grads[40:50] ** 2
+        elif k == "g":
+            x[40:50] = -grads[40:50]
+        x[50:60] = next(iter(slots.values()))[50:60]
+        x[60:70] *= 100
+        x[70:80] /= 100
+    part = opt.plan(params, grads, state, {}).parts[0]
+    known = dict(zip(_shared_names(state.shared), map(float, optree.tree_leaves(state.shared)),
+                     strict=True))  # fmt: skip
+    for name, value in (("rho", 0.4), ("c", 0.3), ("b3", 0.2)):
+        if f"shared.value.{name}" in known:
+            known[f"shared.value.{name}"] = value
+    base = part.values | {"t": part.t} | known
+    other = {
+        "eps": 0.0, "eps_root": 0.0, "p_scale": 0.5, "g_bound": 0.5, "alpha": 0.7, "t": 1,
+    }  # fmt: skip
+    sets = [base, base | {k: x for k, x in other.items() if k in base}]
+    sets.append(base | {k: 0.3 for k in ("eps", "eps_root", "delta", "b_hi") if k in base})
+    sets.append(base | ({"lr": 0.0, "b_lo": 0.8} if "b_lo" in base else {"lr": 0.0}))
+    return opt, part, state, sets
+
+
+def test_without_any_one_operation_the_numbers_are_others(rule):
+    for options in SITUATIONS.get(rule, [{}]):
+        opt, part, state, sets = situation(rule, options)
+        sig = signature(opt.around, part)
+        program = trace("move", opt.around, sig, state.shared)
+        columns = engine.columns(opt.rule, sig)
+        if rule == "mada":  # some maxima are of equals
+            first = next(carried_out(program, columns, part, sets))
+            part.slots.w[80:90] = first["v"][80:90]
+        want = list(carried_out(program, columns, part, sets))
+        every = dict(mutants(program))
+        assert len(every) > 2 * len(program.stores) + len(program.nodes) // 2
+        for name, mutant in every.items():
+            got = carried_out(mutant, columns, part, sets)
+            seen = any(
+                not np.array_equal(a[k], b[k], equal_nan=True)
+                for a, b in zip(got, want, strict=True)
+                for k in b
+            )
+            assert seen or any(rule.startswith(r) and n in name for r, n, _ in UNSEEN), name
+
+
+def test_a_lost_operation_of_a_sum_is_seen():
+    (opt, params, grads, state), *_ = plans("mada", 300, "float64", 1)
+    rng = np.random.default_rng(12)
+    state = state._replace(
+        slots=type(state.slots)(*(rng.standard_normal(300) for _ in state.slots))
+    )
+    part = opt.plan(params, grads, state, {}).parts[0]
+    sig = signature(opt.around, part)
+    for what in ("measure", "finite"):
+        grads[7] = np.nan if what == "finite" else 1.0
+        program, columns = trace(what, opt.around, sig), engine.columns(opt.rule, sig)
+        row = [x.ctypes.data for x in (params, grads, *part.slots)]
+        table = cpu.Table(np.array([[*row, 0]]), np.array([300]))
+        values = [part.values | {"t": 1}]
+
+        def sums(program, columns=columns, table=table, values=values):
+            return cpu.Run(cpu.Kernel(program, columns, speed=0), table)(values, 1).copy()
+
+        want, seen = sums(program), 0
+        for i, node in enumerate(program.nodes):
+            for k in dict.fromkeys(node.args):
+                if program.nodes[k].dtype == node.dtype:
+                    mutant = _without(program, i, k)
+                    swapped = tuple((n, k if j == i else j) for n, j in program.sums)
+                    mutant = mutant._replace(sums=swapped)
+                    assert not np.array_equal(sums(mutant), want), (what, i, node)
+                    seen += 1
+        assert seen >= (10 if what == "measure" else 1)

@@ -44,11 +44,12 @@ class Kernel:
 
     Args:
         columns: where in a row of a table the address of each input is.
+        speed: how far LLVM optimises, from 0 to 3.
     """
 
-    def __init__(self, program: Program, columns: dict[str, int]) -> None:
+    def __init__(self, program: Program, columns: dict[str, int], *, speed: int = 3) -> None:
         self.program = program
-        module, machine = compiled(ir.source(program, columns))
+        module, machine = compiled(ir.source(program, columns), speed)
         self._engine = _llvm().create_mcjit_compiler(module, machine)
         self._engine.finalize_object()
         self.function = self._engine.get_function_address("kernel")
@@ -185,15 +186,15 @@ def _llvm() -> Any:
     return llvm
 
 
-def compiled(source: str) -> tuple[Any, Any]:
+def compiled(source: str, speed: int = 3) -> tuple[Any, Any]:
     """A module's text as LLVM has optimised it, and the machine that it is for."""
     llvm = _llvm()
     module = llvm.parse_assembly(source)
     target = llvm.Target.from_default_triple()
     machine = target.create_target_machine(
-        cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=3
+        cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=speed
     )
-    tuning = llvm.create_pipeline_tuning_options(speed_level=3)
+    tuning = llvm.create_pipeline_tuning_options(speed_level=speed)
     tuning.loop_vectorization = tuning.loop_unrolling = True
     passes = llvm.create_pass_builder(machine, tuning)
     passes.getModulePassManager().run(module, passes)
