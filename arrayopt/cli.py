@@ -168,6 +168,38 @@ def check_parity(
     raise typer.Exit(1 if broken else 0)
 
 
+@app.command("engines")
+def show_engines(
+    names: Annotated[str, typer.Option("--rules", help="Comma-separated.")] = "all",
+    as_json: Json = False,
+) -> None:
+    """What carries out a step on which arrays, and why nothing faster does."""
+    chosen = rules.names() if names == "all" else _words(names)
+    found = [
+        {"arrays": name, "rule": r, "engines": backends.load(name).engines(Optimizer(r))}
+        for name in backends.available()
+        for r in chosen
+    ]
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    alike: dict[Any, list[str]] = {}
+    for one in found:
+        alike.setdefault((one["arrays"], *one["engines"].items()), []).append(one["rule"])
+    table = Table("arrays", "engine", "rules", "others", show_lines=True)
+    for (library, *ways), served in alike.items():
+        first = next(name for name, why in ways if why is None)
+        rest = [f"{name}: {why or 'can too'}" for name, why in ways if name != first]
+        whole = "all" if len(served) == len(chosen) else ", ".join(served)
+        table.add_row(library, first, whole, escape("\n".join(rest)))
+    console.print(table)
+    console.print(
+        "fused, blocks: InPlace, and the torch classes on a CPU. jit: backends.jax.step.\n"
+        "A pure Optimizer.step is eager, but where a compiler traces it. Hyperparameters that are\n"
+        "arrays, and torch's sharded tensors, go to the next engine; engine=... names one."
+    )
+
+
 def _words(text: str) -> list[str]:
     return [word.strip() for word in text.split(",")]
 

@@ -2,7 +2,8 @@
 
 Every adapter module offers ``asarray`` (from NumPy), ``asnumpy`` (to NumPy), ``about`` (version and
 device), ``session`` (what has to hold while it computes in a dtype), ``compiled`` (a function
-made fast, or as it is), ``settle`` (lazy arrays computed) and ``DTYPES``.
+made fast, or as it is), ``settle`` (lazy arrays computed), ``engines`` (what carries out an
+optimizer's steps) and ``DTYPES``.
 """
 
 import importlib
@@ -37,14 +38,18 @@ def load(name: str) -> Any:
         ) from error
 
 
-def installed() -> list[str]:
-    """The backends that run here; CuPy only where it finds a GPU."""
+def available() -> list[str]:
+    """The backends whose framework is installed."""
     found = []
     for name in PACKAGES:
         try:
-            adapter = load(name)
+            load(name)
         except ImportError:
             continue
-        if adapter.usable():
-            found.append(name)
+        found.append(name)
     return found
+
+
+def installed() -> list[str]:
+    """The backends that run here; CuPy only where it finds a GPU."""
+    return [name for name in available() if load(name).usable()]

@@ -34,3 +34,11 @@ def compiled(function: T) -> T:
 def settle(tree: T) -> T:
     """The tree as it is: its arrays are no promises."""
     return tree
+
+
+def engines(optimizer: Any) -> dict[str, str | None]:
+    """What can carry out the optimizer's steps, the preferred first; and why not, where it cannot.
+
+    Here: the rule as it is written.
+    """
+    return {"eager": None}

@@ -49,7 +49,8 @@ class Step(engine.Step):
 
     def __init__(self, around: Around, moves: list[Move], shared: Any) -> None:
         keys: dict[tuple[int, Any], int] = {}  # (group, step number): its place in ``sets``
-        sets, rows, copies = [], [], []
+        sets: list[dict[str, Any]] = []
+        rows, copies = [], []
         for move in moves:
             part, key = move.part, (move.group, move.part.t)
             arrays = [part.param, part.grad, *(x for x in part.slots if not is_off(x))]

@@ -7,7 +7,7 @@ import numpy as np
 
 import arrayopt as ao
 
-from ._common import compiled, extra, usable
+from ._common import compiled, engines, extra, usable
 
 with extra("dask"):
     import dask
@@ -21,6 +21,7 @@ __all__ = [
     "asarray",
     "asnumpy",
     "compiled",
+    "engines",
     "session",
     "settle",
     "usable",

@@ -30,6 +30,7 @@ __all__ = [
     "asarray",
     "asnumpy",
     "compiled",
+    "engines",
     "session",
     "settle",
     "step",
@@ -61,6 +62,11 @@ def asnumpy(x: jax.Array) -> np.ndarray:
 
 def about() -> str:
     return f"jax {jax.__version__}, {jax.default_backend()}"
+
+
+def engines(optimizer: ao.Optimizer) -> dict[str, str | None]:
+    """What can carry out steps, the preferred first: see :func:`step`."""
+    return {"jit": None, "eager": None}
 
 
 def step(optimizer: ao.Optimizer) -> Any:

@@ -5,12 +5,22 @@ from typing import Any
 
 import numpy as np
 
-from ._common import compiled, extra, session, settle, usable
+from ._common import compiled, engines, extra, session, settle, usable
 
 with extra("mlx"):
     import mlx.core as mx
 
-__all__ = ["DTYPES", "about", "asarray", "asnumpy", "compiled", "session", "settle", "usable"]
+__all__ = [
+    "DTYPES",
+    "about",
+    "asarray",
+    "asnumpy",
+    "compiled",
+    "engines",
+    "session",
+    "settle",
+    "usable",
+]
 DTYPES = ("float16", "bfloat16", "float32")
 
 

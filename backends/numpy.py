@@ -12,6 +12,7 @@ from arrayopt._plan import Plan
 from arrayopt._step import is_off
 from arrayopt._tree import Tree
 from arrayopt.fuse.cpu import cores, installed
+from arrayopt.fuse.engine import why_not
 from arrayopt.fuse.program import Untraceable
 
 from . import _numpy_blocks, _numpy_fused
@@ -25,6 +26,7 @@ __all__ = [
     "asarray",
     "asnumpy",
     "compiled",
+    "engines",
     "session",
     "settle",
     "usable",
@@ -107,7 +109,9 @@ class InPlace:
     def step(self, grads: Any, **override: Any) -> None:
         """One step, in place; ``override`` gives hyperparameters for this step alone."""
         optimizer, state = self.optimizer, self.state
-        step = self._memory and self._memory.again(optimizer, self.params, grads, state, override)
+        step: _numpy_fused.Step | _numpy_blocks.Step | None = None
+        if self._memory:
+            step = self._memory.again(optimizer, self.params, grads, state, override)
         todo = None
         if not step:
             self._memory = None
@@ -167,6 +171,11 @@ class InPlace:
             return None
 
 
+def engines(optimizer: ao.Optimizer) -> dict[str, str | None]:
+    """What can carry out the steps of ``InPlace``, the preferred first; and why not."""
+    return dict.fromkeys(ENGINES) | {"fused": why_not(optimizer)}
+
+
 def _check_overlap(who: str, named: list[tuple[str, np.ndarray]], written: int) -> None:
     """Raise if one of the first ``written`` arrays shares memory with another one."""
     for path, x in named[:written]:
@@ -184,7 +193,7 @@ def _check_overlap(who: str, named: list[tuple[str, np.ndarray]], written: int) 
             (a, x), (b, y) = named[j], named[i]
             if min(i, j) < written and x is y:
                 raise ValueError(f"{who}: {a} and {b} are the same array")
-            if min(i, j) < written and np.shares_memory(x, y, max_work=10**6):
+            if min(i, j) < written and np.shares_memory(x, y, max_work=10**6):  # type: ignore[arg-type]
                 raise ValueError(f"{who}: {a} and {b} share memory")
         reached.append((high, i))
 

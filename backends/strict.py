@@ -5,12 +5,22 @@ from typing import Any
 
 import numpy as np
 
-from ._common import compiled, extra, settle, usable
+from ._common import compiled, engines, extra, settle, usable
 
 with extra("test"):
     import array_api_strict as xp
 
-__all__ = ["DTYPES", "about", "asarray", "asnumpy", "compiled", "session", "settle", "usable"]
+__all__ = [
+    "DTYPES",
+    "about",
+    "asarray",
+    "asnumpy",
+    "compiled",
+    "engines",
+    "session",
+    "settle",
+    "usable",
+]
 DTYPES = ("float32", "float64")
 
 

@@ -14,6 +14,7 @@ from arrayopt._plan import plain
 from arrayopt._step import Part, is_off, keep, measure
 from arrayopt._step import move as step_of
 from arrayopt.fuse.cpu import installed
+from arrayopt.fuse.engine import why_not
 from arrayopt.fuse.program import Untraceable
 from arrayopt.fuse.trace import divide
 
@@ -71,11 +72,13 @@ class Optimizer(torch.optim.Optimizer):
             {k: _number(v) for k, v in self._form.values(group).items()}
             for group in self.param_groups
         ]
+        fused: Step | None = None
+        rest: list[Move] = []
         if torch.compiler.is_compiling():
-            fused, rest = None, self._moves(values)
+            rest = self._moves(values)
         else:
-            fused = self._memory and self._memory.again(self.param_groups, values, self.state)
-            rest: list[Move] = []
+            if self._memory:
+                fused = self._memory.again(self.param_groups, values, self.state)
             if not fused:
                 self._memory = None
                 fused, rest = self._split(self._moves(values))
@@ -266,6 +269,7 @@ __all__ = [
     "asarray",
     "asnumpy",
     "compiled",
+    "engines",
     "optimizer_class",
     "session",
     "settle",
@@ -326,6 +330,11 @@ def _to(device: Any, tree: Any) -> Any:
     return (
         type(tree)(*[_to(device, x) for x in tree]) if isinstance(tree, tuple) else tree.to(device)
     )
+
+
+def engines(optimizer: ao.Optimizer) -> dict[str, str | None]:
+    """What can carry out the steps of a class, the preferred first; and why not."""
+    return {"fused": why_not(optimizer), "eager": None}
 
 
 def asarray(x: np.ndarray) -> torch.Tensor:
