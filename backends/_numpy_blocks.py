@@ -50,6 +50,8 @@ class Step:
     NumPy's functions carry out the traced rule; or the rule itself does, if it cannot be traced.
     """
 
+    direct = False  # it is made anew for each step
+
     def __init__(
         self,
         optimizer: ao.Optimizer,

@@ -1,64 +1,82 @@
 """CuPy arrays, updated in place on their GPU."""
 
-from typing import Any
+import operator
+from typing import Any, Literal
 
 import numpy as np
 
 import arrayopt as ao
-from arrayopt._tree import Tree
+from arrayopt._plan import Plan
 
+from . import _in_place
 from ._common import compiled, extra, session, settle
 
 with extra("cupy"):
     import cupy
+    from array_api_compat import cupy as xp
+
+    from . import _cupy_fused
 
 __all__ = [
     "DTYPES",
+    "ENGINES",
     "InPlace",
     "about",
     "asarray",
     "asnumpy",
     "compiled",
+    "engines",
     "session",
     "settle",
     "usable",
 ]
 DTYPES = ("float16", "float32", "float64")
+ENGINES = ("fused", "eager")
 
 
-class InPlace:
+class InPlace(_in_place.InPlace):
     """Updates the caller's CuPy arrays in place, on CuPy's current stream.
 
     Args:
         params: a tree of CuPy arrays, none of which share memory.
         rule, hyper: as for :class:`arrayopt.Optimizer`.
+        engine: what carries out a step; the first of these that can, if it is None. ``"fused"``:
+            the rule, compiled into one kernel over all parameters of a dtype (it needs
+            hyperparameters that are no arrays). ``"eager"``: the rule as it is written, one
+            operation after the other.
 
     No step waits for the GPU, but with ``nonfinite="raise"`` or ``"skip"``, which read a flag.
     A step that cannot run (see ``Optimizer.step``) changes nothing.
     """
 
-    def __init__(self, params: Any, rule: Any, **hyper: Any) -> None:
-        self.optimizer = ao.Optimizer(rule, **hyper)
-        self.params = params
-        tree = Tree(params)
-        named = list(zip(tree.paths, tree.leaves, strict=True))
-        for path, x in named:
-            if not isinstance(x, cupy.ndarray):
-                raise TypeError(
-                    f"{self.optimizer.name}: {path} must be a CuPy array, got {x!r:.80}"
-                )
-        for i, (path, x) in enumerate(named):
-            for other, y in named[:i]:
-                if cupy.may_share_memory(x, y):
-                    raise ValueError(f"{self.optimizer.name}: {other} and {path} share memory")
-        self.state = self.optimizer.init(params)
+    LIBRARY = _in_place.Library(
+        "CuPy",
+        xp,
+        cupy.ndarray,
+        operator.attrgetter("data.ptr"),
+        device=operator.attrgetter("data.device_id"),
+        writeable=lambda x: True,
+        mirror=_cupy_fused.mirrored,
+    )
+    ENGINES = ENGINES
 
-    def step(self, grads: Any, **override: Any) -> None:
-        """One step, in place; ``override`` gives hyperparameters for this step alone."""
-        params, self.state = self.optimizer.step(self.params, grads, self.state, **override)
-        for old, new in zip(Tree(self.params).leaves, Tree(params).leaves, strict=True):
-            if new is not old:
-                old[...] = new
+    def __init__(
+        self,
+        params: Any,
+        rule: Any,
+        *,
+        engine: Literal["fused", "eager"] | None = None,
+        **hyper: Any,
+    ) -> None:
+        super().__init__(params, rule, engine=engine, **hyper)
+
+    def _compiled(self, todo: Plan) -> _cupy_fused.Step:
+        return _cupy_fused.Step(self.optimizer, todo, self.state.shared)
+
+
+def engines(optimizer: ao.Optimizer) -> dict[str, str | None]:
+    """What can carry out the steps of ``InPlace``, the preferred first; and why not."""
+    return {"fused": None if usable() else "no GPU is found", "eager": None}
 
 
 def usable() -> bool:
