@@ -12,6 +12,8 @@ import numpy as np
 from . import backends, parity, rules
 from ._schema import Hyper, hyperparameters, name_of, title_of
 from ._tree import Tree
+from .bench import report
+from .bench import run as bench
 from .optimizer import Optimizer
 
 try:
@@ -19,7 +21,7 @@ try:
     import typer
     from rich.console import Console
     from rich.markup import escape
-    from rich.table import Table
+    from rich.table import Column, Table
 except ImportError as error:
     raise SystemExit(f'the command line needs: pip install "arrayopt[cli]" ({error})') from None
 
@@ -166,6 +168,38 @@ def check_parity(
             else "[green]every bound kept[/green]"
         )
     raise typer.Exit(1 if broken else 0)
+
+
+@app.command("bench")
+def benchmark(
+    names: Annotated[str, typer.Option("--rules", help="Comma-separated.")] = "all",
+    sizes: Annotated[str, typer.Option(help=f"{', '.join(bench.SIZES)}, or all.")] = "all",
+    dtypes: Annotated[str, typer.Option(help=f"{', '.join(bench.DTYPES)}, or all.")] = "all",
+    threads: Annotated[int | None, typer.Option(min=1, help="Of all; by default, cores.")] = None,
+    quick: Annotated[bool, typer.Option(help="Small and short: does it run?")] = False,
+    to_json: Annotated[Path | None, typer.Option("--json", help="Every time.")] = None,
+    chart: Annotated[Path | None, typer.Option(help="A .png, .pdf or .svg file.")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="The tables.")] = None,
+) -> None:
+    """Time the engines beside other libraries, and beside what the memory allows."""
+    files = {"to_json": to_json, "chart": chart, "to_markdown": markdown}
+    report.check_files(**files)
+    chosen = [None if x == "all" else _words(x) for x in (names, sizes, dtypes)]
+    found, todo = bench.Report(quick, threads), bench.cases(*chosen)
+    with _progress(False) as bar:
+        task = bar.add_task("bench", total=len(todo) + 1, note="")
+        for i, note in enumerate(bench.run(found, todo)):
+            bar.update(task, completed=i, note=note)
+        bar.update(task, completed=len(todo) + 1, note="")
+    for sheet in report.sheets(found):
+        columns = (Column(c, overflow="fold") for c in sheet.columns)
+        table = Table(*columns, title=escape(sheet.title), title_justify="left")
+        for row in sheet.rows:
+            table.add_row(*map(escape, row), style="red" if row[-1] == "NO" else None)
+        console.print(table)
+    for line in report.about(found):
+        console.print(escape(line), highlight=False)
+    report.write(found, **files)
 
 
 @app.command("engines")

@@ -99,3 +99,15 @@ def test_mistakes_are_one_line(args, text):
     done = run(*args, code=2)
     assert text in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_engines():
+    rows = json.loads(run("engines", "--rules", "adam,mada", "--json").stdout)
+    found = {(r["arrays"], r["rule"]): r["engines"] for r in rows}
+    assert found["numpy", "mada"] == {"fused": None, "blocks": None, "eager": None}
+    assert found["torch", "adam"] == {"fused": None, "eager": None}
+    assert list(found["jax", "adam"]) == ["jit", "eager"]
+    assert found["dask", "adam"] == {"eager": None}
+    text = run("engines", "--rules", "adam,mada").stdout
+    assert "blocks: can too" in text
+    assert "no rule is named 'nadamw'" in run("engines", "--rules", "nadamw", code=2).stderr

@@ -1,0 +1,1 @@
+"""Times beside other libraries, and beside what the memory allows: ``arrayopt bench``."""
