@@ -7,11 +7,8 @@ import math
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
-
 from . import backends, parity, rules
-from ._schema import Hyper, hyperparameters, name_of, title_of
-from ._tree import Tree
+from ._describe import describe
 from .bench import report
 from .bench import run as bench
 from .optimizer import Optimizer
@@ -222,15 +219,15 @@ def show_engines(
         alike.setdefault((one["arrays"], *one["engines"].items()), []).append(one["rule"])
     table = Table("arrays", "engine", "rules", "others", show_lines=True)
     for (library, *ways), served in alike.items():
-        first = next(name for name, why in ways if why is None)
+        first = next((name for name, why in ways if why is None), "none")
         rest = [f"{name}: {why or 'can too'}" for name, why in ways if name != first]
         whole = "all" if len(served) == len(chosen) else ", ".join(served)
         table.add_row(library, first, whole, escape("\n".join(rest)))
     console.print(table)
     console.print(
-        "fused, blocks: InPlace, and the torch classes on a CPU. jit: backends.jax.step.\n"
-        "A pure Optimizer.step is eager, but where a compiler traces it. Hyperparameters that are\n"
-        "arrays, and torch's sharded tensors, go to the next engine; engine=... names one."
+        "fused and blocks: InPlace, and torch's classes on a CPU. jit: backends.jax.step. A pure "
+        "Optimizer.step is eager, but where a compiler traces it. Hyperparameters that are arrays, "
+        "and torch's sharded tensors, go to the next engine; engine=... names one."
     )
 
 
@@ -246,33 +243,6 @@ def _usable(text: str) -> list[str]:
         if not backends.load(name).usable():
             raise ValueError(f"{name} finds no GPU here")
     return _words(text)
-
-
-def describe(name: str) -> dict[str, Any]:
-    """A rule as plain data."""
-    rule = rules.find(name)
-    doc = inspect.getdoc(rule) or ""
-    optimizer = Optimizer(rule)
-    slots = optimizer.init(np.ones(1000, np.float32)).slots
-    size = sum(x.nbytes for x in Tree(slots).leaves)
-    urls = [w.strip(".,;)") for w in doc.split() if w.startswith("http")]
-    return {
-        "rule": name_of(rule),
-        "title": title_of(rule),
-        "url": urls[0] if urls else "",
-        "decay": optimizer.around.decay,
-        "slots": [k for k, s in zip(slots._fields, slots, strict=True) if not isinstance(s, tuple)],
-        "bytes": round(size / 1000),
-        "hyper": {
-            k: {"default": h.default, "legal": _legal(h)} for k, h in hyperparameters(rule).items()
-        },
-    }
-
-
-def _legal(hyper: Hyper) -> str:
-    legal = hyper.legal
-    text = " | ".join(map(str, legal)) if isinstance(legal, tuple) else str(legal)
-    return f"{text} | None" if hyper.optional else text
 
 
 def _assignment(text: str) -> tuple[str, Any]:

@@ -7,6 +7,7 @@ import numpy as np
 
 import arrayopt as ao
 from arrayopt._plan import Plan
+from arrayopt.fuse.trace import untraceable
 
 from . import _in_place
 from ._common import compiled, extra, session, settle
@@ -76,7 +77,8 @@ class InPlace(_in_place.InPlace):
 
 def engines(optimizer: ao.Optimizer) -> dict[str, str | None]:
     """What can carry out the steps of ``InPlace``, the preferred first; and why not."""
-    return {"fused": None if usable() else "no GPU is found", "eager": None}
+    none = None if usable() else "no GPU is found"
+    return {"fused": none or untraceable(optimizer), "eager": none}
 
 
 def usable() -> bool:

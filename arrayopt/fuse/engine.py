@@ -9,9 +9,8 @@ import optree
 
 from .._step import Around
 from . import cpu
-from .program import Untraceable
 from .symbols import Graph, Sum
-from .trace import Signature, once, shared_names, signature, trace
+from .trace import Signature, once, shared_names, trace, untraceable
 
 
 def columns(rule: Any, sig: Signature) -> dict[str, int]:
@@ -35,14 +34,7 @@ def why_not(optimizer: Any) -> str | None:
     """Why no compiled loop can serve an ``arrayopt.Optimizer``; None if one can."""
     if not cpu.installed():
         return 'llvmlite is not installed; pip install "arrayopt[fast]"'
-    probe = np.ones(2, np.float32)
-    state = optimizer.init(probe)
-    try:
-        part = optimizer.plan(probe, probe, state, {}).parts[0]
-        kernel("move", optimizer.around, signature(optimizer.around, part), state.shared)
-    except Untraceable as error:
-        return str(error)
-    return None
+    return untraceable(optimizer)
 
 
 class Row(NamedTuple):

@@ -8,6 +8,7 @@ import functools
 from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
 import optree
 
 from .._namespace import dtype_name
@@ -133,6 +134,18 @@ def _traced(what: str, around: Around, sig: Signature, shared: Any, inside: bool
     new, after = move(around, part, known, xp=xp)
     stores = {"param": new} | {f: x for f, x in zip(fields, after, strict=True) if not is_off(x)}
     return graph.program(stores, {})
+
+
+def untraceable(optimizer: Any) -> str | None:
+    """Why the steps of an ``arrayopt.Optimizer`` cannot be traced; None if they can."""
+    probe = np.ones(2, np.float32)
+    state = optimizer.init(probe)
+    try:
+        part = optimizer.plan(probe, probe, state, {}).parts[0]
+        trace("move", optimizer.around, signature(optimizer.around, part), state.shared)
+    except Untraceable as error:
+        return str(error)
+    return None
 
 
 def shared_names(shared: Any) -> list[str]:
