@@ -11,6 +11,7 @@ import optree
 import arrayopt as ao
 from arrayopt._plan import Plan
 from arrayopt._step import Around, Part, arriving, is_off, measure, move
+from arrayopt.fuse.cpu import ALONE
 from arrayopt.fuse.program import Untraceable
 from arrayopt.fuse.trace import Signature, once, shared_names, signature, trace
 from arrayopt.fuse.ufuncs import Blocks
@@ -65,22 +66,28 @@ class Step:
         what = ["move"] + ["measure"] * (shared != ())
         what += ["finite"] * (optimizer.nonfinite != "propagate")
         self._blocks: list[Block] = []
+        known: dict[Signature, dict[str, tuple[Blocks, Any]]] = {}
         for part in todo.parts:
-            programs = self._programs(part, shared, what)
+            programs = self._programs(part, shared, what, known)
             sizes = [TOUCHED // p.bytes_per_element for p, _ in programs.values()]
             most = max(1, min(sizes, default=_elements(part, threads)))
             for index in _blocks(part.param.shape, most):
                 self._blocks.append(Block(_block(part, index), programs))
         self.parts = [block.part for block in self._blocks]
 
-    def _programs(self, part: Part, shared: Any, what: list[str]) -> dict[str, tuple[Blocks, Any]]:
+    def _programs(
+        self, part: Part, shared: Any, what: list[str], known: dict[Signature, Any]
+    ) -> dict[str, tuple[Blocks, Any]]:
+        """Those for a parameter, each with the scalars of this step; none if it has none."""
         try:
             sig = signature(self.around, part)
-            found = {one: blocks(one, self.around, sig, shared) for one in what}
+            if sig not in known:
+                values = part.values | {"t": part.t}
+                found = {one: blocks(one, self.around, sig, shared) for one in what}
+                known[sig] = {k: (program, program.scalars(values)) for k, program in found.items()}
+            return known[sig]
         except Untraceable:
             return {}
-        values = part.values | {"t": part.t}
-        return {one: (program, program.scalars(values)) for one, program in found.items()}
 
     def finite(self) -> list[bool]:
         """For each block, whether its gradient is finite."""
@@ -128,7 +135,8 @@ class Step:
                 for i in left:
                     results[i] = function(self._blocks[i])
 
-        others = min(self._threads, len(self._blocks)) - 1
+        size = sum(block.part.param.size for block in self._blocks)
+        others = min(self._threads, len(self._blocks)) - 1 if size > ALONE else 0
         waiting = [self._pool.submit(share) for _ in range(others)]
         share()
         for one in waiting:

@@ -41,6 +41,7 @@ ITEM = {"float32": 4, "float64": 8, "bfloat16": 4}  # bytes; of bfloat16, with i
 WIDE = ("10x100", "1000x1000", "10M")  # where Adam runs in the other dtypes too
 FUSED, BLOCKS, EAGER = (f"arrayopt numpy {engine}" for engine in ("fused", "blocks", "eager"))
 MANY = 10_000_000  # elements, up to which all contestants run
+VERY_MANY = 100_000_000  # beyond, none that takes a second a step or as much memory again
 DISPENSABLE = ("keras", "torch single", "arrayopt jax", "optax", "torch foreach", "roof torch")
 
 
@@ -237,6 +238,8 @@ def _fitting(report: Report, case: Case, elements: int) -> list[str]:
     left = set(whole if elements > MANY else ())
     if elements > MANY and case.rule != "adam":
         left |= of_jax
+    if elements > VERY_MANY:
+        left |= {"torch single", "torch foreach", "keras"}
     if case.size.startswith("1000x"):  # that many tensors compile for long
         left |= {"keras"} if case.dtype == "float32" else of_jax
     if case.size.endswith(FRESH):  # it is about what remembers addresses
