@@ -181,7 +181,7 @@ class Device:
         self._kernels = kernels
         self.launches: list[Launch] = []
         self.sends: list[np.ndarray] = []
-        self.fetches = 0
+        self.fetches: list[int] = []  # how many numbers
         self.now = 0
         self.arrays: list[np.ndarray] = []  # memory that kernels may touch
         self.wrap: Callable[[np.ndarray], Any] = lambda x: x
@@ -190,6 +190,7 @@ class Device:
         run = self._kernels(source, self)
 
         def function(grid: tuple[int], block: tuple[int], args: tuple[Any, ...]) -> None:
+            assert grid[0] > 0  # CuPy would launch one block
             self.launches.append(Launch(source, *grid, *block, args))
             run(grid, block, args)
 
@@ -209,11 +210,11 @@ class Device:
         return self._new(np.full(count, np.nan))
 
     def fetched(self, x: Any) -> np.ndarray:
-        self.fetches += 1
+        self.fetches.append(x.size)
         low = address(x)
         for y in self.arrays:
             start = low - y.ctypes.data
-            if y.dtype == np.float64 and 0 <= start and start + 8 * x.size <= y.nbytes:
+            if y.dtype == np.float64 and start >= 0 and start + 8 * x.size <= y.nbytes:
                 return y[start // 8 : start // 8 + x.size].copy()
         return np.empty(0)
 
@@ -237,12 +238,14 @@ def by_gpp(folder: Path) -> Callable[[str, Device], Function]:
     return lambda source, device: made(source)
 
 
-def by_ptx(arch: int) -> Callable[[str, Device], Function]:
+def by_ptx(
+    arch: int, options: tuple[str, ...] = cuda_driver.OPTIONS
+) -> Callable[[str, Device], Function]:
     """Kernels compiled to PTX by NVRTC and interpreted."""
 
     @functools.cache
     def made(source: str) -> ptx.Kernel:
-        return ptx.Kernel(nvrtc(source, arch).ptx)
+        return ptx.Kernel(nvrtc(source, arch, options).ptx)
 
     def function(source: str, device: Device) -> Function:
         def run(grid: tuple[int], block: tuple[int], args: tuple[Any, ...]) -> None:

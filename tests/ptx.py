@@ -227,7 +227,7 @@ class _Run:
             out = np.full(self.n, self.kernel.symbols[args[1]], TYPES[kind])
         elif "wide" in op:
             out = self._wide(op, args)
-        elif op[0] in OPERATIONS:
+        elif op[0] in OPERATIONS and not (op[0] != "fma" and ROUNDINGS & {*op}):
             out = OPERATIONS[op[0]](op, *(_flushed(self.value(a, kind), op) for a in args[1:]))
             out = _flushed(out, op)
         else:
@@ -359,6 +359,8 @@ def _fma(op: list[str], x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarr
         return x * y + z
     wide = np.float64 if x.dtype == np.float32 else np.longdouble
     exact = x.astype(wide) * y.astype(wide) + z.astype(wide)
+    if ROUNDINGS - {"rm"} & {*op}:
+        raise NotImplementedError(".".join(op))
     near = exact.astype(x.dtype)
     if "rm" in op:
         return np.where(near > exact, np.nextafter(near, np.array(-np.inf, x.dtype)), near)
@@ -393,6 +395,7 @@ def _least(function: Any, whole: Any) -> Callable[..., np.ndarray]:
     return lambda op, x, y: (whole if "NaN" in op else function)(x, y)
 
 
+ROUNDINGS = {"rz", "rm", "rp", "rna"}  # other than to nearest, ties to even
 LOGIC = {"and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor}
 OPERATIONS: dict[str, Callable[..., np.ndarray]] = {
     "mov": lambda op, x: x,

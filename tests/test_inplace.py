@@ -1,4 +1,4 @@
-"""Updates in place: NumPy in blocks on threads, CuPy's dispatch, Dask persisted once a step."""
+"""Updates in place: NumPy in blocks on threads, and Dask persisted once a step."""
 
 import pickle
 import tracemalloc
@@ -192,88 +192,6 @@ def test_extra_memory_at_10_million_elements(name, engine, most):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < most
-
-
-# --- CuPy without a GPU: real arrays over host memory; only arithmetic needs a device
-
-
-def fake(x):
-    cupy = package("cupy")
-
-    class Host(cupy.cuda.memory.BaseMemory):
-        def __init__(self, owner):
-            self.owner, self.ptr = owner, owner.ctypes.data
-            self.size, self.device_id = owner.nbytes, 0
-
-    pointer = cupy.cuda.memory.MemoryPointer(Host(x), 0)
-    return cupy.ndarray(x.shape, x.dtype, memptr=pointer)
-
-
-class Recorder:
-    """A rule that computes nothing: it shows what it is given."""
-
-    State = ao.adamax.State
-
-    def __init__(self):
-        self.calls = []
-
-    def init(self, param, *, xp):
-        return self.State(*(fake(np.zeros(param.shape, np.float32)) for _ in range(2)))
-
-    def update(self, param, grad, state, t, *, lr: ao.Rate = 0.1, xp):
-        self.calls.append((xp.__name__, type(param).__module__, t, lr))
-        return param, state
-
-
-@pytest.fixture
-def cupy_adapter():
-    return adapter("cupy")
-
-
-def test_cupy_dispatch(cupy_adapter):
-    p, g = fake(np.ones((2, 3), np.float32)), fake(np.ones((2, 3), np.float32))
-    rule = Recorder()
-    opt = cupy_adapter.InPlace({"w": p}, rule, engine="eager", lr=lambda n: 0.5 / (1 + n))
-    opt.step({"w": g})
-    opt.step({"w": g}, lr=0.25)
-    assert rule.calls == [
-        ("array_api_compat.cupy", "cupy", 1, 0.5),
-        ("array_api_compat.cupy", "cupy", 2, 0.25),
-    ]
-    assert opt.state.step == 2  # a Python number: nothing was fetched from a device
-
-
-def test_cupy_refusals(cupy_adapter):
-    p = fake(np.ones((2, 3), np.float32))
-    with pytest.raises(TypeError, match="must be a CuPy array"):
-        cupy_adapter.InPlace({"w": np.ones(3)}, Recorder())
-    with pytest.raises(ValueError, match="share memory"):
-        cupy_adapter.InPlace({"a": p, "b": p}, Recorder())
-    opt = cupy_adapter.InPlace({"w": p}, Recorder())
-    with pytest.raises(TypeError, match=r"gradient of \['w'\] is an array of numpy.*of cupy"):
-        opt.step({"w": np.ones((2, 3), np.float32)})
-    with pytest.raises(ValueError, match="must have shape"):
-        opt.step({"w": fake(np.ones(3, np.float32))})
-    with pytest.raises(TypeError, match="must be real floating"):
-        opt.step({"w": fake(np.ones((2, 3), int))})
-    assert opt.state.step == 0
-
-
-@pytest.mark.gpu
-def test_cupy_on_a_gpu_is_numpy(rule, cupy_adapter):
-    if not cupy_adapter.usable():
-        pytest.skip("no GPU")
-    params, grads = optree.tree_map(lambda x: x.astype(np.float32), data(shape=(64, 1000)))
-    mine = optree.tree_map(cupy_adapter.asarray, params)
-    opt = cupy_adapter.InPlace(mine, rule)
-    for g in grads:
-        opt.step(optree.tree_map(cupy_adapter.asarray, g))
-    want, _ = pure(rule, params, grads)
-    optree.tree_map(
-        lambda a, b: np.testing.assert_allclose(cupy_adapter.asnumpy(a), b, rtol=1e-5, atol=1e-6),
-        mine,
-        want,
-    )
 
 
 # --- Dask
