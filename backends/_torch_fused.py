@@ -7,11 +7,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from arrayopt._namespace import WIDTH, dtype_name
+from arrayopt._namespace import WIDTH, dtype_name, is_traced
 from arrayopt._step import Around, Part, is_off
 from arrayopt.fuse import engine
 from arrayopt.fuse.program import Untraceable
 from arrayopt.fuse.trace import divide, signature
+
+from ._torch_tensors import XP
 
 LAYOUT = engine.Layout(
     Tensor.is_contiguous,
@@ -37,6 +39,8 @@ def refused(move: Move) -> str | None:
             return f"it is a {type(x).__name__}"
         if x.device.type != "cpu":
             return f"it is on {x.device}"
+        if is_traced(x, XP):
+            return "a transformation of functions holds it"
         if x.is_neg() or dtype_name(x.dtype) not in WIDTH:
             return f"it is {x.dtype}, or holds its values' negatives"
     if move.taken.dtype != torch.float32 or move.taken.device.type != "cpu":

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 import arrayopt as ao
-from arrayopt._namespace import cast, compute_dtype, is_traced, known, namespace
-from arrayopt._plan import plain
+from arrayopt._namespace import compute_dtype, known
 from arrayopt._step import Part, is_off, keep, measure
 from arrayopt._step import move as step_of
 from arrayopt.fuse.cpu import installed
@@ -22,13 +21,13 @@ from ._common import compiled, extra, session, settle, usable
 
 with extra("torch"):
     import torch
-    from torch import Tensor
 
+    from . import _torch_tensors as tensors
     from ._torch_form import Form, form_of, pack, unpack
     from ._torch_fused import Memory, Move, Step, refused
+    from ._torch_tensors import XP
 
 DTYPES = ("float16", "bfloat16", "float32", "float64")
-XP = namespace(torch.empty(0))
 
 
 class Optimizer(torch.optim.Optimizer):
@@ -69,7 +68,7 @@ class Optimizer(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         values = [
-            {k: _number(v) for k, v in self._form.values(group).items()}
+            {k: tensors.number(v) for k, v in self._form.values(group).items()}
             for group in self.param_groups
         ]
         fused: Step | None = None
@@ -126,7 +125,7 @@ class Optimizer(torch.optim.Optimizer):
     def _move(self, move: Move, shared: Any) -> None:
         """One parameter's step by the rule as it is written, in place."""
         part = move.part
-        new, slots = step_of(move.around, part, _to(part.param.device, shared), xp=XP)
+        new, slots = step_of(move.around, part, tensors.moved_to(part.param.device, shared), xp=XP)
         used = [i for i, x in enumerate(part.slots) if not is_off(x)]
         held = [part.param, *(part.slots[i] for i in used)]
         after = [new, *(slots[i] for i in used)]
@@ -135,7 +134,7 @@ class Optimizer(torch.optim.Optimizer):
                 after[i] = x.clone()  # it becomes what another one was
         for old, x in zip(held, after, strict=True):
             if x is not old:
-                _write(old, x)
+                tensors.write(old, x)
         taken = move.taken
         taken += 1
 
@@ -158,7 +157,9 @@ class Optimizer(torch.optim.Optimizer):
             for group, saved in zip(self.param_groups, last["param_groups"], strict=True):
                 for p, i in zip(group["params"], saved["params"], strict=True):
                     for name, x in last["state"].get(i, {}).items():
-                        self.state[p][name] = _count(x) if name == "step" else _copied(x, p)
+                        self.state[p][name] = (
+                            tensors.count(x) if name == "step" else tensors.copied(x, p)
+                        )
 
         handles = (
             self.register_load_state_dict_pre_hook(before),
@@ -175,7 +176,7 @@ class Optimizer(torch.optim.Optimizer):
         for group in self.param_groups:  # saved before there was such an option
             group.update({**self._form.options, **group})
             for mine in (self.state[p] for p in group["params"] if p in self.state):
-                mine |= {"step": _count(mine["step"])} if "step" in mine else {}
+                mine |= {"step": tensors.count(mine["step"])} if "step" in mine else {}
         self._share()
 
     def _init_group(self, group: dict[str, Any]) -> None:
@@ -191,11 +192,11 @@ class Optimizer(torch.optim.Optimizer):
             for name in state.keys() - {"step", *used}:
                 del state[name]  # switched off since
             missing = [f for f in used if f not in state]
-            start = core.start(_real(p), kwargs, XP) if missing else probe
-            state.setdefault("step", _count(0))
+            start = core.start(tensors.real(p), kwargs, XP) if missing else probe
+            state.setdefault("step", tensors.count(0))
             for f in missing:
                 x = getattr(start, f).clone()  # it may be the parameter itself
-                pairs = p.is_complex() and x.shape == _real(p).shape
+                pairs = p.is_complex() and x.shape == tensors.real(p).shape
                 state[f] = torch.view_as_complex(x.contiguous()) if pairs else x
 
     def _moves(self, values: list[dict[str, Any]]) -> list[Move]:
@@ -206,12 +207,14 @@ class Optimizer(torch.optim.Optimizer):
             around = self._form.core.around
             around = around._replace(decay=group["decay"], maximize=group["maximize"])
             for p in (p for p in group["params"] if p.grad is not None):
-                state, param = self.state[p], _real(p)
+                state, param = self.state[p], tensors.real(p)
                 dtype = compute_dtype(param.dtype, XP)
-                slots = [_real(state[f]) if f in state else () for f in around.rule.State._fields]
-                mine = {k: _cast(v, dtype) for k, v in values[number].items()}
-                t = _cast(known(state["step"], XP) + 1, dtype)
-                grad, slots = _real(p.grad), around.rule.State(*slots)
+                slots = [
+                    tensors.real(state[f]) if f in state else () for f in around.rule.State._fields
+                ]
+                mine = {k: tensors.cast_to(v, dtype) for k, v in values[number].items()}
+                t = tensors.cast_to(known(state["step"], XP) + 1, dtype)
+                grad, slots = tensors.real(p.grad), around.rule.State(*slots)
                 part = Part("", param, grad, slots, mine, t, True)
                 moves.append(Move(number, around, part, state["step"]))
         return moves
@@ -227,8 +230,8 @@ class Optimizer(torch.optim.Optimizer):
             {k: torch.tensor(x) for k, x in s.items()} for s in (fused.measure() if fused else [])
         ]
         sums += [measure(m.around, m.part, xp=XP) for m in rest]
-        sums = [{k: _whole(x).to(device) for k, x in s.items()} for s in sums]
-        shared = _to(device, unpack(self._form.shared, kept))
+        sums = [{k: tensors.whole(x).to(device) for k, x in s.items()} for s in sums]
+        shared = tensors.moved_to(device, unpack(self._form.shared, kept))
         new = self._form.core.adapt(parts, shared, sums, XP)
         kept.update(pack(new))
         return new
@@ -280,56 +283,6 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:  # for type checkers: the classes are made, not written
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def _copied(x: Any, p: Tensor) -> Any:
-    """A slot for ``p``, in the precision of the rule's arithmetic."""
-    if not isinstance(x, Tensor):
-        return x
-    dtype = compute_dtype(p.dtype.to_real(), XP)
-    return x.detach().to(p.device, dtype.to_complex() if x.is_complex() else dtype, copy=True)
-
-
-def _number(x: Any) -> Any:
-    """A hyperparameter in a step: a number, or a 0-d tensor where to ask for it would cost."""
-    if not isinstance(x, Tensor):
-        return plain(x)
-    x = x.detach().reshape(())
-    return x if x.device.type != "cpu" or is_traced(x, XP) else x.item()
-
-
-def _write(old: Tensor, new: Tensor) -> None:
-    """In place. torch.compile loses what copy_ writes to a 0-d float64 tensor on a CPU."""
-    if old.ndim == 0 and is_traced(old, XP):
-        torch._foreach_copy_([old], [new])
-    else:
-        old.copy_(new)
-
-
-def _cast(x: Any, dtype: torch.dtype) -> Any:
-    return cast(x, dtype, XP) if isinstance(x, Tensor) else x
-
-
-def _real(x: Tensor) -> Tensor:
-    """A complex tensor as pairs of reals: a view of its memory."""
-    return torch.view_as_real(x.resolve_conj()) if x.is_complex() else x
-
-
-def _count(steps: Any) -> Tensor:
-    """A number of steps as torch keeps it."""
-    return torch.tensor(float(steps), dtype=torch.float32, device="cpu")
-
-
-def _whole(x: Any) -> Any:
-    """The sum over all shards, where there are some (DTensor)."""
-    return x.full_tensor() if hasattr(x, "full_tensor") else x
-
-
-def _to(device: Any, tree: Any) -> Any:
-    """Nested NamedTuples of tensors, on the device."""
-    return (
-        type(tree)(*[_to(device, x) for x in tree]) if isinstance(tree, tuple) else tree.to(device)
-    )
 
 
 def engines(optimizer: ao.Optimizer) -> dict[str, str | None]:

@@ -232,4 +232,4 @@ def _bars(axes: Any, groups: list[str], bars: dict[str, list[float | None]], tit
     axes.axhline(1.0, color="black", linewidth=0.8)
     axes.set_title(title)
     if groups:
-        axes.legend()
+        axes.legend(loc="upper left")

@@ -4,7 +4,7 @@ Arrays are known by address, so they may be any library's. Nothing here waits fo
 :meth:`Step.finite`.
 """
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,8 +12,8 @@ import numpy as np
 from .._step import Around
 from . import cuda_driver, cuda_source
 from .engine import columns
-from .program import Program, Untraceable
-from .trace import Signature, trace
+from .program import Program
+from .trace import Signature, once, trace
 
 CHUNK = 4096  # elements, at most, that a block goes over: small parameters need many blocks
 
@@ -107,7 +107,16 @@ class Batch(NamedTuple):
     places: list[int]  # where among the step's rows each is
 
 
-_KERNELS: dict[Hashable, Kernel | Untraceable] = {}
+@once
+def _flat(what: str, around: Around, sig: Signature, shared: Any = ()) -> Kernel:
+    program = trace(what, around, sig, shared, inside=True)
+    return Kernel(program, columns(around.rule, sig), strided=False)
+
+
+@once
+def _strided(what: str, around: Around, sig: Signature, shared: Any = ()) -> Kernel:
+    program = trace(what, around, sig, shared, inside=True)
+    return Kernel(program, columns(around.rule, sig), strided=True)
 
 
 def kernel(what: str, around: Around, batch: Batch, shared: Any = ()) -> Kernel:
@@ -116,18 +125,7 @@ def kernel(what: str, around: Around, batch: Batch, shared: Any = ()) -> Kernel:
     Raises:
         Untraceable: the rule does what a loop over elements cannot.
     """
-    strided = batch.dims is not None
-    key = what, around.rule, batch.sig, strided
-    if key not in _KERNELS:
-        try:
-            program = trace(what, around, batch.sig, shared, inside=True)
-            _KERNELS[key] = Kernel(program, columns(around.rule, batch.sig), strided)
-        except Untraceable as error:
-            _KERNELS[key] = error
-    found = _KERNELS[key]
-    if isinstance(found, Untraceable):
-        raise found
-    return found
+    return (_flat if batch.dims is None else _strided)(what, around, batch.sig, shared)
 
 
 class Step:

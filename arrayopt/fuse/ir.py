@@ -14,7 +14,7 @@ BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
 TYPES["bool"] = "i1"
 ARITHMETIC = {"add": "fadd", "subtract": "fsub", "multiply": "fmul", "divide": "fdiv"}
 ORDER = dict(zip(COMPARE, ("olt", "ole", "ogt", "oge", "oeq", "une"), strict=True))
-WIDTH = 256  # bits of a vector: longer ones slow some processors' clocks down
+WIDTH = 256  # bits of a vector, at most; longer ones have not been tried
 LOGIC = {"logical_and": "and", "logical_or": "or"}
 
 
