@@ -17,7 +17,7 @@ from arrayopt.fuse.trace import Signature, once, shared_names, signature, trace
 from arrayopt.fuse.ufuncs import Blocks
 
 T = TypeVar("T")
-TOUCHED = 3 << 20  # bytes that a thread goes over in one block: the cache's, and not too few calls
+TOUCHED = 6 << 20  # bytes that a thread goes over in one block: fewer mean more calls
 BLOCK = 1 << 21  # bytes for all threads, where the rule runs as it is written
 # ALLOCATOR: glibc gives a freed block of more than 128 KiB back to the system, and every temporary
 # then costs page faults, twice the time of the arithmetic. Freeing one of just under 32 MiB, never
