@@ -23,8 +23,9 @@ from arrayopt._plan import Plan
 from arrayopt._schema import hyperparameters
 from arrayopt._step import is_off
 from arrayopt.fuse import cuda, cuda_driver, cuda_source
+from arrayopt.fuse.namespace import XP
 from arrayopt.fuse.program import Program
-from arrayopt.fuse.symbols import XP, Graph
+from arrayopt.fuse.symbols import Graph
 from arrayopt.fuse.trace import shared_names, signature
 
 RULES = ao.rules.names()

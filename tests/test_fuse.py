@@ -17,8 +17,9 @@ from arrayopt._step import measure
 from arrayopt.backends import numpy as numpy_backend
 from arrayopt.backends.numpy import InPlace
 from arrayopt.fuse import cpu, engine, ir
+from arrayopt.fuse.namespace import XP
 from arrayopt.fuse.program import Node
-from arrayopt.fuse.symbols import XP, Graph
+from arrayopt.fuse.symbols import Graph
 from arrayopt.fuse.trace import shared_names as _shared_names
 from arrayopt.fuse.trace import signature, trace
 

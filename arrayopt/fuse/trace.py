@@ -13,8 +13,9 @@ import optree
 
 from .._namespace import dtype_name
 from .._step import Around, Part, arriving, is_off, is_zero, measure, move
+from .namespace import XP
 from .program import Program, Untraceable
-from .symbols import XP, Graph
+from .symbols import Graph
 
 T = TypeVar("T")
 
