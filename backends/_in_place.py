@@ -1,5 +1,6 @@
 """What the adapters that update arrays in place have in common."""
 
+import abc
 import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -29,7 +30,7 @@ class Library(NamedTuple):
     mirror: Callable[[Array], np.ndarray]  # NumPy's array at the same address; it is not read
 
 
-class InPlace:
+class InPlace(abc.ABC):
     """Updates the caller's arrays in place; an adapter says by which engines.
 
     ``_engine`` is the one that was asked for, or None.
@@ -88,9 +89,9 @@ class InPlace:
         step.move(shared)
         self.state = state._replace(step=state.step + 1, shared=shared)
 
+    @abc.abstractmethod
     def _compiled(self, todo: Plan) -> Any:
         """The step by the compiled rule; raises Untraceable."""
-        raise NotImplementedError
 
     def _other(self, todo: Plan) -> Any:
         """The step by what comes next; None for the rule as it is written."""
@@ -139,7 +140,7 @@ class Memory:
     that look the same. No library moves the memory of an array that is referred to elsewhere.
 
     Args:
-        step: the adapter's, which has ``parts``, ``batches`` and ``again(values, t)``.
+        step: the adapter's, which has ``parts``, ``batches`` and ``again(values)``.
     """
 
     def __init__(

@@ -45,6 +45,10 @@ def refused(move: Move) -> str | None:
             return f"it is {x.dtype}, or holds its values' negatives"
     if move.taken.dtype != torch.float32 or move.taken.device.type != "cpu":
         return "its step counter is not float32 on the CPU"
+    try:
+        divide(part.values)
+    except Untraceable as error:
+        return str(error)
     return None
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import arrayopt as ao
 from arrayopt._namespace import namespace
 from arrayopt._plan import Plan
-from arrayopt.fuse.cpu import address, cores, installed
+from arrayopt.fuse.cpu import address, cores, missing
 from arrayopt.fuse.engine import why_not
 from arrayopt.fuse.program import Untraceable
 
@@ -91,8 +91,8 @@ class InPlace(_in_place.InPlace):
         vars(self).update(state, _pool=ThreadPoolExecutor(state["_threads"]))
 
     def _compiled(self, todo: Plan) -> _numpy_fused.Step:
-        if not installed():
-            raise Untraceable('llvmlite is not installed; pip install "arrayopt[fast]"')
+        if lacks := missing():
+            raise Untraceable(lacks)
         return _numpy_fused.Step(self.optimizer, todo, self.state.shared, self._threads)
 
     def _other(self, todo: Plan) -> _numpy_blocks.Step:

@@ -12,10 +12,9 @@ import arrayopt as ao
 from arrayopt._namespace import compute_dtype, known
 from arrayopt._step import Part, is_off, keep, measure
 from arrayopt._step import move as step_of
-from arrayopt.fuse.cpu import installed
+from arrayopt.fuse.cpu import missing
 from arrayopt.fuse.engine import why_not
 from arrayopt.fuse.program import Untraceable
-from arrayopt.fuse.trace import divide
 
 from ._common import compiled, extra, session, settle, usable
 
@@ -114,13 +113,7 @@ class Optimizer(torch.optim.Optimizer):
         """Why a compiled loop is not to move this parameter; None if it is."""
         if self.param_groups[move.group]["engine"] == "eager":
             return "the eager rule was asked for"
-        if not installed():
-            return 'llvmlite is not installed; pip install "arrayopt[fast]"'
-        try:
-            divide(move.part.values)
-        except Untraceable as error:
-            return str(error)
-        return refused(move)
+        return missing() or refused(move)
 
     def _move(self, move: Move, shared: Any) -> None:
         """One parameter's step by the rule as it is written, in place."""

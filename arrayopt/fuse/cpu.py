@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from . import ir
-from .program import Program
+from .program import Program, chunks
 
 CHUNK = 1 << 16  # elements, at most, that a thread takes at a time
 ALONE = 1 << 16  # elements up to which one thread is done before another has woken up
@@ -33,10 +33,7 @@ class Table:
 
     def __init__(self, rows: np.ndarray, sizes: np.ndarray) -> None:
         self.rows, self.size = rows, int(sizes.sum())
-        counts = -(-sizes // CHUNK)
-        row = np.repeat(np.arange(len(sizes)), counts)
-        start = (np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)) * CHUNK
-        self.chunks = np.stack((row, start, np.minimum(CHUNK, sizes[row] - start)), axis=1)
+        self.chunks = chunks(sizes, CHUNK)
 
 
 class Kernel:
@@ -171,9 +168,11 @@ if hasattr(os, "register_at_fork"):
 
 
 @functools.cache
-def installed() -> bool:
-    """Whether llvmlite is there."""
-    return importlib.util.find_spec("llvmlite") is not None
+def missing() -> str | None:
+    """What has to be installed before anything can be compiled; None if all is there."""
+    if importlib.util.find_spec("llvmlite") is None:
+        return 'llvmlite is not installed; pip install "arrayopt[fast]"'
+    return None
 
 
 @functools.cache

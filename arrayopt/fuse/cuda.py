@@ -12,7 +12,7 @@ import numpy as np
 from .._step import Around
 from . import cuda_driver, cuda_source
 from .engine import columns
-from .program import Program
+from .program import Program, chunks
 from .trace import Signature, once, trace
 
 CHUNK = 4096  # elements, at most, that a block goes over: small parameters need many blocks
@@ -39,11 +39,8 @@ class Table:
     """
 
     def __init__(self, rows: np.ndarray, sizes: np.ndarray) -> None:
-        counts = -(-sizes // CHUNK)
-        row = np.repeat(np.arange(len(sizes)), counts)
-        start = (np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)) * CHUNK
         self.rows = rows
-        self.chunks = np.stack((row, start, np.minimum(CHUNK, sizes[row] - start)), axis=1)
+        self.chunks = chunks(sizes, CHUNK)
         self._stream: Any = None
         self._sent: tuple[np.ndarray, Any, Any] = (rows, None, None)
 

@@ -32,9 +32,7 @@ def kernel(what: str, around: Around, sig: Signature, shared: Any = ()) -> cpu.K
 
 def why_not(optimizer: Any) -> str | None:
     """Why no compiled loop can serve an ``arrayopt.Optimizer``; None if one can."""
-    if not cpu.installed():
-        return 'llvmlite is not installed; pip install "arrayopt[fast]"'
-    return untraceable(optimizer)
+    return cpu.missing() or untraceable(optimizer)
 
 
 class Row(NamedTuple):
@@ -60,7 +58,6 @@ class Step:
     Args:
         rows: the parameters.
         shared: the rule's shared state, for its structure.
-        measured: whether the rule has sums over elements.
         guarded: whether :meth:`finite` is going to be asked for.
         threads: at most so many at work.
 
@@ -82,12 +79,12 @@ class Step:
         guarded: bool,
         threads: int,
     ) -> None:
-        self.around, self.sets, self.threads = around, sets, threads
-        self.measured = hasattr(around.rule, "measure")
+        self.sets, self.threads = sets, threads
+        self._measured = hasattr(around.rule, "measure")
         groups: dict[Signature, list[tuple[int, Row]]] = {}
         for i, row in enumerate(rows):
             groups.setdefault(row.sig, []).append((i, row))
-        wanted = ["move"] + ["measure"] * self.measured + ["finite"] * guarded
+        wanted = ["move"] + ["measure"] * self._measured + ["finite"] * guarded
         self.batches = []
         for sig, found in groups.items():
             rows_ = np.array([(*r.addresses, r.set) for _, r in found], np.int64)
@@ -110,7 +107,7 @@ class Step:
     def measure(self) -> list[dict[str, np.ndarray]]:
         """The rule's sums over all elements of each batch, 0-d and float64; none if it has none."""
         found = []
-        for run in [b.runs["measure"] for b in self.batches if self.measured]:
+        for run in [b.runs["measure"] for b in self.batches if self._measured]:
             totals = np.sum(run(self.sets, self.threads), axis=0)
             names = [name for name, _ in run.program.sums]
             found.append({k: np.asarray(x) for k, x in zip(names, totals, strict=True)})

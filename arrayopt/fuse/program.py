@@ -1,24 +1,12 @@
 """A step as a list of operations, for every engine to carry out in its own way."""
 
-import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-BINARY = {
-    "add": operator.add,
-    "subtract": operator.sub,
-    "multiply": operator.mul,
-    "divide": operator.truediv,
-    "pow": operator.pow,
-}
-COMPARE = {
-    "less": operator.lt,
-    "less_equal": operator.le,
-    "greater": operator.gt,
-    "greater_equal": operator.ge,
-    "equal": operator.eq,
-    "not_equal": operator.ne,
-}
+import numpy as np
+
+BINARY = ("add", "subtract", "multiply", "divide", "pow")
+COMPARE = ("less", "less_equal", "greater", "greater_equal", "equal", "not_equal")
 LOGIC = ("logical_and", "logical_or", "logical_not")
 FUNCTIONS = ("sqrt", "exp", "expm1", "log", "log1p", "tanh")
 UNARY = ("negative", "abs", *FUNCTIONS)
@@ -66,3 +54,16 @@ class Program(NamedTuple):
             else:
                 found.append(all(found[i] for i in node.args))
         return found
+
+
+def chunks(sizes: np.ndarray, most: int) -> np.ndarray:
+    """Arrays of those sizes, cut up: for each piece which array, where it begins, how long it is.
+
+    Args:
+        sizes: int64, numbers of elements.
+        most: the elements of a piece.
+    """
+    counts = -(-sizes // most)
+    row = np.repeat(np.arange(len(sizes)), counts)
+    start = (np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)) * most
+    return np.stack((row, start, np.minimum(most, sizes[row] - start)), axis=1)
