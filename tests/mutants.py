@@ -1,11 +1,11 @@
 """Breaks every rule in many ways and shows that the tests notice: ``python tests/mutants.py``.
 
 Each operator is written once, over the syntax tree, and is applied wherever it fits in a rule's
-update, init, average, adapt, share and measure, and in the tables they read. One pytest session
-collects tests/test_reference.py and runs it unbroken; then, for every mutant, a fork of that
-session puts the broken module in the rule's place and runs the rule's own tests up to the first
-that fails. No operator is meant to make a module that fails to run: "crashed" counts those mutants
-that raised another error than a failed comparison.
+update, init, average, adapt, share, measure and evaluate, and in the tables they read. One pytest
+session collects test_reference.py and test_catalogue.py and runs them unbroken; then, for every
+mutant, a fork of that session puts the broken module in the rule's place and runs the rule's own
+tests up to the first that fails. No operator is meant to make a module that fails to run: "crashed"
+counts those mutants that raised another error than a failed comparison.
 """
 
 import argparse
@@ -23,11 +23,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from test_catalogue import FAMILIES
 
 import arrayopt as ao
 
 HERE = Path(__file__).parent
-BROKEN = {"update", "init", "average", "adapt", "share", "measure"}  # functions
+BROKEN = {"update", "init", "average", "adapt", "share", "measure", "evaluate"}  # functions
 FEWEST = 5
 CRASHED = 9  # a child's exit status
 FACTOR = 15 / 16  # of a number that is changed: what was legal stays so
@@ -71,6 +72,7 @@ EQUIVALENT = [
     ),
     ("maxva_madam", "where(fresh, 1.0, w)", "where(fresh, 0.9375, w)", "u = v = 0, and " + MASKED),
     ("maxva_madam", "xp.where(fresh, 1.0, w)", "w", MASKED),
+    *(line for family in FAMILIES for line in getattr(family, "EQUIVALENT", ())),
 ]
 
 
@@ -403,7 +405,8 @@ def main() -> int:
     plugin = Mutation(rules, args.jobs)
     options = ["-q", "--tb=native", "-p", "no:cacheprovider", "-o", "addopts=", "-o", "timeout=20"]
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
-        status = pytest.main([str(HERE / "test_reference.py"), *options], plugins=[plugin])
+        files = [str(HERE / f"test_{name}.py") for name in ("reference", "catalogue")]
+        status = pytest.main([*files, *options], plugins=[plugin])
     if not plugin.results:
         why = f"; without a mutation fail: {sorted(plugin.failed)}" if plugin.failed else ""
         print(f"pytest ended with {status!r} and no mutant was run{why}")

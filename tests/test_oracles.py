@@ -8,91 +8,11 @@ import math
 
 import numpy as np
 import pytest
+from oracle import STEPS, TOLERANCE, deviation, frozen, leaves, problem, run, run_optax, run_torch
 
 from arrayopt import Optimizer
 
-STEPS = 30
-TOLERANCE = 1e-12  # of the largest value the element had; seen: 1.3e-14
 DTYPES = ["float32", "float64"]
-
-
-def frozen(x):
-    x.flags.writeable = False
-    return x
-
-
-def problem(steps=STEPS):
-    """Read-only parameters and gradients that ask for everything at once.
-
-    Elements of 1e-6 to 1e3, each within a factor of 10 of itself and of random sign; a third are 0
-    in step 1, one of each array stays 0 for ever, and a few pause now and then. Parameters are
-    small beside what they move, so that an error in the move shows.
-    """
-    rng = np.random.default_rng(20)
-    params, grads = {}, [{} for _ in range(steps)]
-    for name, shape in {"w": (6, 5), "b": (9,), "s": ()}.items():
-        scale = 10 ** rng.uniform(-5.5, 2.5, shape)
-        params[name] = frozen(np.asarray(0.1 * rng.standard_normal(shape)))
-        first, dead = rng.random(shape) < 1 / 3, np.arange(math.prod(shape)).reshape(shape) == 1
-        for t in range(steps):
-            wobble = rng.choice([-1.0, 1.0], shape) * 10 ** rng.uniform(-0.5, 0.5, shape)
-            zero = dead | (first if t == 0 else rng.random(shape) < 0.1)
-            grads[t][name] = frozen(np.asarray(np.where(zero, 0.0, scale * wobble)))
-    return params, grads
-
-
-def leaves(tree):
-    return np.concatenate([np.asarray(tree[k]).ravel() for k in sorted(tree)])
-
-
-def run(rule, options, params, grads):
-    """Ours: every element of every parameter after each step, as (steps, elements)."""
-    opt = Optimizer(rule, **options)
-    state, path = opt.init(params), []
-    for g in grads:
-        params, state = opt.step(params, g, state)
-        path.append(leaves(params))
-    return np.stack(path)
-
-
-def run_torch(torch, name, options, params, grads, scheduler=None):
-    """The same by an optimizer of torch.optim; ``scheduler`` makes a schedule for it."""
-    tensors = {k: torch.nn.Parameter(torch.tensor(p.copy())) for k, p in params.items()}
-    opt = getattr(torch.optim, name)(list(tensors.values()), **options)
-    schedule = None if scheduler is None else scheduler(opt)
-    path = []
-    for g in grads:
-        for k, p in tensors.items():
-            p.grad = torch.tensor(g[k].copy())
-        opt.step()
-        if schedule is not None:
-            schedule.step()
-        path.append(leaves({k: p.detach().numpy() for k, p in tensors.items()}))
-    return np.stack(path)
-
-
-def run_optax(make, params, grads):
-    """The same by the transformation that ``make(optax)`` gives."""
-    jax, optax = pytest.importorskip("jax"), pytest.importorskip("optax")
-    with jax.enable_x64(True):
-        transform = make(optax)
-        params = {k: jax.numpy.array(p) for k, p in params.items()}
-        state, path = transform.init(params), []
-        for g in grads:
-            g = {k: jax.numpy.array(x) for k, x in g.items()}
-            updates, state = transform.update(g, state, params)
-            params = optax.apply_updates(params, updates)
-            assert params["w"].dtype == "float64"
-            path.append(leaves(params))
-    return np.stack(path)
-
-
-def deviation(ours, theirs):
-    """The largest difference of any element in any step, in units of its own largest value."""
-    size = np.max(np.abs(theirs), axis=0)
-    assert ours.shape == theirs.shape
-    assert np.all(np.isfinite(theirs))
-    return float(np.max(np.abs(ours - theirs) / size))
 
 
 def same(**options):
@@ -144,10 +64,9 @@ TORCH = {
 
 @pytest.mark.parametrize("case", TORCH)
 def test_torch(case):
-    torch = pytest.importorskip("torch")
     rule, name, ours, theirs = TORCH[case]
     params, grads = problem()
-    expected = run_torch(torch, name, theirs, params, grads)
+    expected = run_torch(name, theirs, params, grads)
     assert deviation(run(rule, ours, params, grads), expected) < TOLERANCE
 
 
@@ -169,7 +88,7 @@ def test_torch_schedule(case):
     def make(opt):
         return getattr(torch.optim.lr_scheduler, scheduler)(opt, **options)
 
-    expected = run_torch(torch, name, {"lr": 0.1}, params, grads, make)
+    expected = run_torch(name, {"lr": 0.1}, params, grads, make)
     assert deviation(run(rule, {"lr": lr}, params, grads), expected) < TOLERANCE
     assert deviation(run(rule, {"lr": 0.1}, params, grads), expected) > 0.01
 
