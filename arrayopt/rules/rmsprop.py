@@ -20,8 +20,9 @@ https://arxiv.org/abs/1308.0850.
 Equal to ``torch.optim.RMSprop`` (its alpha is b2) as it is. ``optax.rmsprop`` and Keras have
 :math:`\epsilon` in the root (``eps=0``, ``eps_root=1e-8`` and 1e-7), ``b2=0.9``, and ``lr`` in the
 momentum, :math:`m \leftarrow \gamma m + \eta q`: the same at a constant rate. All three give NaN
-where rounding makes the variance :math:`w` less than the :math:`\epsilon` in the root makes up
-for; here it is 0. ``weight_decay`` is coupled (L2) as in torch.
+where rounding makes :math:`w + \epsilon_\mathrm{root}` negative; here :math:`w` is 0 then. Centered
+with ``bias_correction``, :math:`w = 0` in the first step whatever the gradient: choose a large
+:math:`\epsilon`. ``weight_decay`` is coupled (L2) as in torch.
 """
 
 from typing import NamedTuple
@@ -74,12 +75,13 @@ def update(
     xp: Namespace,
 ) -> tuple[Array, State]:
     """One step; returns the new parameter and state and modifies nothing. ``t`` counts from 1."""
-    c = debias(b2, t, xp=xp) if bias_correction else 1.0
-    v = b2 * state.v + (1 - b2) * (grad * grad)
-    w, mu = v / c, ()
+    c = debias(b2, t, xp=xp)
+    v, mu = b2 * state.v + (1 - b2) * (grad * grad), ()
+    w = v / c if bias_correction else v
     if centered:
         mu = b2 * state.mu + (1 - b2) * grad
-        w = xp.maximum(w - (mu / c) ** 2, 0.0)  # of a constant gradient, rounding may leave < 0
+        mean = mu / c if bias_correction else mu
+        w = xp.maximum(w - mean * mean, 0.0)  # of a constant gradient, rounding may leave < 0
     root = xp.sqrt(w + eps_root)
     q = grad / guarded(root, eps, xp=xp)
     if isinstance(state.m, tuple):
