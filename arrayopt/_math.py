@@ -58,6 +58,11 @@ def rms(x: Array, *, xp: Namespace) -> Array:
     return xp.astype(xp.sqrt(mean), x.dtype)
 
 
+def scalar(value: float, *, like: Array, xp: Namespace) -> Array:
+    """A 0-d array of the dtype and device of ``like``."""
+    return xp.sqrt(xp.sum(xp.zeros_like(like))) + value  # a sum is whole on sharded tensors too
+
+
 def total(x: Array, *, xp: Namespace) -> Array:
     """Sum over all elements in the widest dtype the namespace has: a 0-d array."""
     return xp.sum(x, dtype=widest(x.dtype, xp=xp))
@@ -67,3 +72,17 @@ def widest(dtype: object, *, xp: Namespace) -> object:
     """float64 where the namespace computes in it, else ``dtype``."""
     info = xp.__array_namespace_info__()  # JAX lists float64 only in 64-bit mode
     return info.dtypes(kind="real floating").get("float64", dtype)
+
+
+def ahead(m: Array, g: Array, beta: Scalar, t: Scalar, *, xp: Namespace) -> Array:
+    """The running mean ``m`` one step ahead, as if ``g`` came again; its bias is corrected."""
+    now, then = debias(beta, t, xp=xp), debias(beta, t + 1, xp=xp)
+    return beta / then * m + (1 - beta) / now * g
+
+
+def cbrt(x: Array, *, xp: Namespace) -> Array:
+    """The cube root of what is not negative, to an ulp or two; by exp and log, as loops of vectors
+    have no power, and a step of Newton's.
+    """
+    y = xp.exp(xp.log(x) / 3)
+    return xp.where(x + x == x, x, y - (y - x / (y * y)) / 3)  # 0 and infinity are their own

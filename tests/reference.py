@@ -47,18 +47,28 @@ def sgd(p: N, g: N, s: Slots, t: int, *, lr: N = 1e-3, momentum: N = 0.0, dampen
 
 
 def adam(p: N, g: N, s: Slots, t: int, *, lr: N = 1e-3, b1: N = 0.9, b2: N = 0.999, eps: N = 1e-8,
-         eps_root: N = 0.0) -> N:  # fmt: skip
+         eps_root: N = 0.0, eps_hat: bool = False, bias_correction: bool = True) -> N:  # fmt: skip
     s.m = b1 * s.m + (1 - b1) * g
     s.v = b2 * s.v + (1 - b2) * g**2
-    return p - lr * (s.m / (1 - b1**t)) / (sqrt(s.v / (1 - b2**t) + eps_root) + eps)
+    c1, c2 = (1 - b1**t, 1 - b2**t) if bias_correction else (mpf(1), mpf(1))
+    if eps_hat:  # the form before section 2.1 of the paper
+        return p - lr * sqrt(c2) / c1 * s.m / (sqrt(s.v + eps_root) + eps)
+    return p - lr * (s.m / c1) / (sqrt(s.v / c2 + eps_root) + eps)
 
 
 def amsgrad(p: N, g: N, s: Slots, t: int, *, lr: N = 1e-3, b1: N = 0.9, b2: N = 0.999,
-            eps: N = 1e-8) -> N:  # fmt: skip
+            eps: N = 1e-8, eps_root: N = 0.0, eps_hat: bool = False, corrected_max: bool = False,
+            bias_correction: bool = True) -> N:  # fmt: skip
     s.m = b1 * s.m + (1 - b1) * g
     s.v = b2 * s.v + (1 - b2) * g**2
+    c1, c2 = (1 - b1**t, 1 - b2**t) if bias_correction else (mpf(1), mpf(1))
+    if corrected_max:
+        s.w = max(s.w, s.v / c2)
+        return p - lr * (s.m / c1) / (sqrt(s.w + eps_root) + eps)
     s.w = max(s.w, s.v)
-    return p - lr * (s.m / (1 - b1**t)) / (sqrt(s.w / (1 - b2**t)) + eps)
+    if eps_hat:
+        return p - lr * sqrt(c2) / c1 * s.m / (sqrt(s.w + eps_root) + eps)
+    return p - lr * (s.m / c1) / (sqrt(s.w / c2 + eps_root) + eps)
 
 
 def avgrad(p: N, g: N, s: Slots, t: int, *, lr: N = 1e-3, b1: N = 0.9, b2: N = 0.999,
@@ -97,10 +107,12 @@ def laprop(p: N, g: N, s: Slots, t: int, *, lr: N = 4e-4, b1: N = 0.9, b2: N = 0
 
 
 def adamax(p: N, g: N, s: Slots, t: int, *, lr: N = 2e-3, b1: N = 0.9, b2: N = 0.999, eps: N = 1e-8,
-           eps_in_max: bool = False) -> N:  # fmt: skip
+           eps_in_max: bool = False, bias_correction: bool = True) -> N:  # fmt: skip
     s.m = b1 * s.m + (1 - b1) * g
     s.u = max(b2 * s.u, abs(g) + eps if eps_in_max else abs(g))
-    return p - lr / (1 - b1**t) * ratio(s.m, s.u if eps_in_max else s.u + eps)
+    return p - lr / (1 - b1**t if bias_correction else mpf(1)) * ratio(
+        s.m, s.u if eps_in_max else s.u + eps
+    )
 
 
 def simplified_ademamix(p: N, g: N, s: Slots, t: int, *, lr: N = 1e-4, b1: N = 0.99, b2: N = 0.95,

@@ -130,8 +130,23 @@ CASES = {
     | {
         "eps_root": {"eps_root": 1e-3},
         "eps_root alone": {"eps_root": 1e-9, "eps": 0.0},
+        "eps_hat": {"eps_hat": True},
+        "eps_hat eps": {"eps_hat": True, "eps": 0.02, "eps_root": 1e-3, "b2": 0.4},
+        "uncorrected": {"bias_correction": False},
+        "uncorrected eps_hat": {"bias_correction": False, "eps_hat": True, "eps": 0.02},
     },
-    "amsgrad": MOMENTS,
+    "amsgrad": MOMENTS
+    | {
+        "eps_root": {"eps_root": 1e-3},
+        "eps_root alone": {"eps_root": 1e-9, "eps": 0.0},
+        "eps_hat": {"eps_hat": True},
+        "eps_hat eps": {"eps_hat": True, "eps": 0.02, "eps_root": 1e-3, "b2": 0.4},
+        "corrected_max": {"corrected_max": True},
+        "corrected_max eps": {"corrected_max": True, "eps": 0.02, "b2": 0.4},
+        "corrected_max eps_hat": {"corrected_max": True, "eps_hat": True},
+        "uncorrected": {"bias_correction": False},
+        "uncorrected max": {"bias_correction": False, "corrected_max": True},
+    },
     "avgrad": MOMENTS,
     "yogi": MOMENTS
     | {
@@ -158,6 +173,7 @@ CASES = {
         "eps_in_max eps": {"eps_in_max": True, "eps": 0.02},
         "eps_in_max eps 0": {"eps_in_max": True, "eps": 0.0},
         "b2": {"b2": 0.4, "eps_in_max": True},
+        "uncorrected": {"bias_correction": False},
     },
     "simplified_ademamix": MOMENTS
     | {

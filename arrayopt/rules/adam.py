@@ -14,9 +14,12 @@ Kingma & Ba, *Adam: A Method for Stochastic Optimization*, ICLR 2015, Algorithm 
 https://arxiv.org/abs/1412.6980.
 
 Deviation from the paper: :math:`\epsilon_\mathrm{root}`, 0 unless given, as in optax.
-Equal to ``torch.optim.Adam`` and ``optax.adam``. Keras adds :math:`\epsilon` before the bias
-correction of the root; MLX corrects no bias by default. ``weight_decay`` is coupled (L2) as in
-torch; ``decay="decoupled"`` is AdamW.
+Equal to ``torch.optim.Adam`` and ``optax.adam``. With ``eps_hat``, :math:`\epsilon` is the
+paper's :math:`\hat\epsilon` (section 2), added before the bias correction of the root,
+:math:`\sqrt{1 - \beta_2^t}\, m / (\sqrt{v + \epsilon_\mathrm{root}} + \epsilon)`: this is
+Keras' ``Adam``, whose ``epsilon`` is 1e-7. Without ``bias_correction`` both :math:`1 - \beta^t`
+are 1, as in MLX by default. ``weight_decay`` is coupled (L2) as in torch; ``decay="decoupled"`` is
+AdamW, and what Keras does in ``Adam`` too.
 """
 
 from typing import NamedTuple
@@ -50,10 +53,14 @@ def update(
     b2: Decay = 0.999,
     eps: Epsilon = 1e-8,
     eps_root: Epsilon = 0.0,
+    eps_hat: bool = False,
+    bias_correction: bool = True,
     xp: Namespace,
 ) -> tuple[Array, State]:
     """One step; returns the new parameter and state and modifies nothing. ``t`` counts from 1."""
     m = b1 * state.m + (1 - b1) * grad
     v = b2 * state.v + (1 - b2) * (grad * grad)
-    root = xp.sqrt(v / debias(b2, t, xp=xp) + eps_root)
-    return param - lr / debias(b1, t, xp=xp) * m / guarded(root, eps, xp=xp), State(m, v)
+    c1, c2 = (debias(b, t, xp=xp) if bias_correction else 1.0 for b in (b1, b2))
+    lr, c2 = (lr * c2**0.5, 1.0) if eps_hat else (lr, c2)
+    root = xp.sqrt(v / c2 + eps_root)
+    return param - lr / c1 * m / guarded(root, eps, xp=xp), State(m, v)

@@ -15,8 +15,8 @@ https://arxiv.org/abs/1412.6980.
 Deviation from the paper: :math:`\epsilon`, which it leaves out; with ``eps = 0`` a gradient that
 was always 0 gives the step 0. With ``eps_in_max`` the rule is that of ``torch.optim.Adamax`` and
 ``optax.adamax``: :math:`u \leftarrow \max(\beta_2 u, |g| + \epsilon)` and :math:`m / u`. Keras is
-as here, with other defaults (lr 1e-3, eps 1e-7); MLX corrects no bias. ``weight_decay`` is coupled
-(L2) as in torch; ``optax.adamaxw`` decouples it.
+as here, with other defaults (lr 1e-3, eps 1e-7). Without ``bias_correction``, :math:`1 - \beta_1^t`
+is 1, as in MLX. ``weight_decay`` is coupled (L2) as in torch; ``optax.adamaxw`` decouples it.
 """
 
 from typing import NamedTuple
@@ -50,6 +50,7 @@ def update(
     b2: Decay = 0.999,
     eps: Epsilon = 1e-8,
     eps_in_max: bool = False,
+    bias_correction: bool = True,
     xp: Namespace,
 ) -> tuple[Array, State]:
     """One step; returns the new parameter and state and modifies nothing.
@@ -60,4 +61,5 @@ def update(
     g = xp.abs(grad) + eps if eps_in_max else xp.abs(grad)
     u = xp.maximum(b2 * state.u, g)
     d = guarded(u, 0.0, xp=xp) if eps_in_max else guarded(u, eps, xp=xp)
-    return param - lr / debias(b1, t, xp=xp) * m / d, State(m, u)
+    c1 = debias(b1, t, xp=xp) if bias_correction else 1.0
+    return param - lr / c1 * m / d, State(m, u)
