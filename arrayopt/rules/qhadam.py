@@ -13,7 +13,7 @@ element:
 With :math:`\nu_1 = \nu_2 = 1`, the default, this is Adam; the authors advise
 :math:`\nu_1 = 0.7`, :math:`\beta_1 = 0.995`. With :math:`\nu_1 = \beta_1` and :math:`\nu_2 = 1` it
 is NAdam but for the bias corrections; with :math:`\nu_1 = 0` and :math:`\nu_2 = 1`, RMSprop with
-one.
+one. A gradient whose square overflows makes its element NaN; in Adam it would stop.
 
 Ma & Yarats, *Quasi-hyperbolic momentum and Adam for deep learning*, ICLR 2019, section 5,
 https://arxiv.org/abs/1810.06801.
