@@ -4,6 +4,8 @@ They use the Array API alone, propagate NaN, and never branch on data.
 """
 
 import math
+import sys
+from collections.abc import Callable
 
 from ._types import Array, Namespace, Scalar
 
@@ -72,6 +74,61 @@ def widest(dtype: object, *, xp: Namespace) -> object:
     """float64 where the namespace computes in it, else ``dtype``."""
     info = xp.__array_namespace_info__()  # JAX lists float64 only in 64-bit mode
     return info.dtypes(kind="real floating").get("float64", dtype)
+
+
+def packed(arrays: list[Array], *, like: Array, xp: Namespace) -> Array:
+    """Arrays of any shapes one after another in one 1-d array; none of them is an empty one."""
+    flat = [xp.reshape(x, (math.prod(x.shape),)) for x in (like, *arrays)]
+    return xp.concat([flat[0][:0], *flat[1:]])
+
+
+def unpacked(flat: Array, shapes: list[tuple[int, ...]], *, xp: Namespace) -> list[Array]:
+    """The arrays of these shapes that :func:`packed` has put into one."""
+    found, start = [], 0
+    for shape in shapes:
+        end = start + math.prod(shape)
+        found.append(xp.reshape(flat[start:end], shape))
+        start = end
+    return found
+
+
+def gram(x: Array, axis: int, *, xp: Namespace) -> Array:
+    """The products of all pairs of slices along an axis: a square matrix of that axis' length."""
+    others = tuple(i for i in range(len(x.shape)) if i != axis)
+    return xp.tensordot(x, x, axes=(others, others))
+
+
+def smaller(a: Scalar, b: Scalar, *, xp: Namespace) -> Scalar:
+    """The smaller of two scalars."""
+    return pick(a < b, a, b, xp=xp)
+
+
+def larger(a: Scalar, b: Scalar, *, xp: Namespace) -> Scalar:
+    """The larger of two scalars."""
+    return pick(a > b, a, b, xp=xp)
+
+
+def either(
+    condition: Scalar,
+    new: Callable[[], tuple[Array, ...]],
+    old: Callable[[], tuple[Array, ...]],
+    *,
+    xp: Namespace,
+) -> tuple[Array, ...]:
+    """``new()`` where ``condition`` holds, else ``old()``, for what is dear to compute.
+
+    One of them alone is computed where the condition is a Python bool (``t`` an ``int``), and on
+    JAX, also under ``jax.jit``. Under other traces both are.
+    """
+    if isinstance(condition, bool):
+        return new() if condition else old()
+    if xp.__name__ == "jax.numpy":
+        jax = sys.modules["jax"]
+        if not isinstance(condition, jax.core.Tracer):
+            return new() if bool(condition) else old()
+        found: tuple[Array, ...] = jax.lax.cond(condition, new, old)
+        return found
+    return tuple(xp.where(condition, a, b) for a, b in zip(new(), old(), strict=True))
 
 
 def ahead(m: Array, g: Array, beta: Scalar, t: Scalar, *, xp: Namespace) -> Array:

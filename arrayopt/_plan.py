@@ -1,6 +1,7 @@
 """One step, checked before anything of it is computed."""
 
 import numbers
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +18,7 @@ from ._namespace import (
     library,
     namespace,
 )
-from ._schema import check, check_together
+from ._schema import check, check_together, each_step, name_of
 from ._step import Part, is_off
 from ._tree import Tree
 from ._types import Array, Namespace
@@ -59,18 +60,28 @@ def check_array(who: str, path: str, wanted: str, x: Any) -> None:
         raise TypeError(f"{who}: {path} must be real floating ({kinds}), got dtype {x.dtype}{hint}")
 
 
-def check_alike(who: str, path: str, what: str, x: Any, param: Array, xp: Namespace) -> None:
-    """Raise unless ``x`` is an array beside ``param``: of its namespace, shape and device."""
+def check_alike(
+    who: str,
+    path: str,
+    what: str,
+    x: Any,
+    param: Array,
+    xp: Namespace,
+    shape: tuple[int, ...] | None = None,
+) -> None:
+    """Raise unless ``x`` is an array beside ``param``: of its namespace, shape and device.
+
+    ``shape`` is given for what has another one than the parameter.
+    """
     check_array(who, f"{what} of {path}", "an array or None", x)
     if namespace(x) is not xp:
         raise TypeError(
             f"{who}: {what} of {path} is an array of {library(namespace(x))}, "
             f"but the parameter is one of {library(xp)}"
         )
-    if x.shape != param.shape and not (what.startswith("slot") and x.shape == ()):
-        raise ValueError(
-            f"{who}: {what} of {path} must have shape {tuple(param.shape)}, got {tuple(x.shape)}"
-        )
+    shape = tuple(param.shape) if shape is None else shape
+    if tuple(x.shape) != shape and not (what.startswith("slot") and x.shape == ()):
+        raise ValueError(f"{who}: {what} of {path} must have shape {shape}, got {tuple(x.shape)}")
     there, here = device(x, xp), device(param, xp)
     scalar = x.shape == ()
     if there != here and not scalar:
@@ -104,13 +115,21 @@ def slots_of(who: str, rule: Any, tree: Tree, slots: Any) -> list[Any]:
 
 
 def resolve(
-    rule: Any, hyper: dict[str, Any], override: dict[str, Any], count: Any
+    rule: Any, hyper: dict[str, Any], override: dict[str, Any], count: Any, *, each: bool = True
 ) -> dict[str, Any]:
-    """The hyperparameters of the step after ``count`` steps; numbers as Python floats."""
+    """The hyperparameters of the step after ``count`` steps; numbers as Python floats.
+
+    ``each``: whether what every step must be given has to be there.
+    """
     checked = not compiling()  # which cannot follow the look into signatures
     if checked and override:
         check(rule, override, step=True)
     given = {**hyper, **override}
+    for name in each_step(rule) if checked and each else ():
+        if given[name] is None:
+            raise TypeError(
+                f"{name_of(rule)}: step needs {name}=, which it must be given each time"
+            )
     schedules = [k for k, v in given.items() if callable(v)]
     if not override and not schedules:
         return given
@@ -178,11 +197,13 @@ def plan(
     *,
     off: tuple[bool, ...],
     together: bool,
+    shapes: Callable[[tuple[int, ...]], list[tuple[int, ...]]] | None,
 ) -> Plan:
     """Everything that a step needs, or the error that says why it cannot run.
 
     ``off``: which slots are off; ``together``: whether parameters have a part in one another's
-    steps, and must be on one device.
+    steps, and must be on one device; ``shapes``: of the slots of a parameter of some shape, where
+    they are not all like it.
     """
     tree = Tree(params)
     xp = one_namespace(who, tree)
@@ -207,11 +228,13 @@ def plan(
     paths = tree.paths
     parts, places = [], []
     for i, (path, p, g, s) in enumerate(zip(paths, tree.leaves, gs, slots, strict=True)):
-        for name, slot in zip(s._fields, s, strict=True):
+        wanted = [None] * len(s) if shapes is None else shapes(tuple(p.shape))
+        for name, slot, shape in zip(s._fields, s, wanted, strict=True):
             if not is_off(slot):
-                check_alike(who, path, f"slot {name!r}", slot, p, xp)
+                check_alike(who, path, f"slot {name!r}", slot, p, xp, shape)
         if g is None:
             continue
+        g = np.asarray(g) if isinstance(g, np.generic) else g  # engines ask for its memory
         check_alike(who, path, "gradient", g, p, xp)
         mine = {k: local(v, who, path, p, xp) for k, v in values.items()}
         t = count + 1

@@ -11,10 +11,10 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from . import rules
-from ._types import Range
+from ._types import EACH_STEP, Range
 
-FUNCTIONS = ("init", "share", "measure", "adapt", "update")
-GIVEN = {"xp", "shared"}  # keyword-only, but passed by the optimizer
+FUNCTIONS = ("init", "share", "measure", "adapt", "update", "evaluate")
+GIVEN = {"xp", "shared", "sums"}  # keyword-only, but passed by the optimizer
 
 
 class Hyper(NamedTuple):
@@ -24,6 +24,7 @@ class Hyper(NamedTuple):
     legal: Range | tuple[Any, ...]  # an interval, or the values to choose from
     optional: bool  # None is legal too
     start: bool  # read only before the first step
+    each_step: bool  # every step must be given it
 
     def check(self, value: Any) -> str | None:
         """What is legal, where ``value`` is not. Arrays are looked at only if they are NumPy's."""
@@ -43,7 +44,7 @@ class Hyper(NamedTuple):
         return None if ok else str(self.legal)
 
 
-WEIGHT_DECAY = Hyper(0.0, Range("[0, inf)"), optional=False, start=False)
+WEIGHT_DECAY = Hyper(0.0, Range("[0, inf)"), optional=False, start=False, each_step=False)
 
 
 def name_of(rule: Any) -> str:
@@ -73,31 +74,39 @@ def hyperparameters(rule: Any) -> dict[str, Hyper]:
                 continue
             readers.setdefault(name, set()).add(function)
             if p.default is not p.empty:
-                found[name] = Hyper(p.default, *_legal(hints[name]), start=False)
+                found[name] = _hyper(p.default, hints[name])
     missing = readers.keys() - found
     if missing:
         raise TypeError(f"{name_of(rule)}: no default for {', '.join(sorted(missing))}")
     return {k: h._replace(start=readers[k] <= {"init", "share"}) for k, h in found.items()}
 
 
-def _legal(hint: Any) -> tuple[Range | tuple[Any, ...], bool]:
-    """The legal range that a type hint stands for, and whether None is legal too."""
+def _hyper(default: Any, hint: Any) -> Hyper:
+    """What a default and a type hint stand for."""
     args = typing.get_args(hint)
     if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
         (inner,) = (a for a in args if a is not type(None))
-        return _legal(inner)[0], True
+        return _hyper(default, inner)._replace(optional=True)
+    legal: Any = None
     if typing.get_origin(hint) is Literal:
-        return args, False
-    if hint is bool:
-        return (False, True), False
-    ranges = [a for a in getattr(hint, "__metadata__", ()) if isinstance(a, Range)]
-    if not ranges:
+        legal = args
+    elif hint is bool:
+        legal = (False, True)
+    marks = getattr(hint, "__metadata__", ())
+    legal = next((a for a in marks if isinstance(a, Range)), legal)
+    if legal is None:
         raise TypeError(f"a hyperparameter's type must carry its range or its choices, got {hint}")
-    return ranges[0], False
+    return Hyper(default, legal, optional=False, start=False, each_step=EACH_STEP in marks)
+
+
+@functools.cache
+def each_step(rule: Any) -> tuple[str, ...]:
+    """The names of what every step must be given: the loss, for the rules that read it."""
+    return tuple(k for k, h in hyperparameters(rule).items() if h.each_step)
 
 
 def reads(rule: Any) -> dict[str, frozenset[str]]:
-    """The names of the hyperparameters that each of the rule's functions takes."""
+    """The names of the keywords that each of the rule's functions takes, but for ``xp``."""
     return {f: _keywords(rule, call) for f, call in functions_of(rule).items()}
 
 
@@ -105,7 +114,7 @@ def _keywords(rule: Any, call: Any) -> frozenset[str]:
     parameters = inspect.signature(call).parameters.values()
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
         return frozenset(hyperparameters(rule))
-    return frozenset(p.name for p in parameters if p.kind is p.KEYWORD_ONLY) - GIVEN
+    return frozenset(p.name for p in parameters if p.kind is p.KEYWORD_ONLY) - {"xp"}
 
 
 def check(rule: Any, given: dict[str, Any], *, step: bool = False) -> None:
@@ -118,7 +127,7 @@ def check(rule: Any, given: dict[str, Any], *, step: bool = False) -> None:
         if step and hyper.start:
             raise TypeError(f"{name_of(rule)}: {name} is read before the first step only")
         if callable(value):
-            if isinstance(hyper.legal, tuple) or hyper.start:
+            if isinstance(hyper.legal, tuple) or hyper.start or hyper.each_step:
                 raise TypeError(f"{name_of(rule)}: {name} cannot be a schedule")
             continue
         legal = hyper.check(value)

@@ -1,6 +1,7 @@
 """One rule applied to one parameter, with what surrounds it: sign, decay, precision.
 
-Everything here is elementwise, so it may be called on a whole parameter or on blocks of it.
+Everything here is elementwise, so it may be called on a whole parameter or on blocks of it, if the
+rule is elementwise too.
 """
 
 from typing import Any, NamedTuple
@@ -33,18 +34,24 @@ class Part(NamedTuple):
     decays: bool
 
 
-def measure(around: Around, part: Part, *, xp: Namespace) -> dict[str, Array]:
+def measure(around: Around, part: Part, shared: Any, *, xp: Namespace) -> dict[str, Array]:
     """The sums over this part that the rule asks for: 0-d, in the widest dtype; or none."""
     if not hasattr(around.rule, "measure"):
         return {}
     param, grad, slots = _prepared(around, part, xp)
-    kwargs = keep(around, "measure", part.values)
+    kwargs = keep(around, "measure", part.values | {"shared": _narrow(shared, param.dtype, xp)})
     terms = around.rule.measure(param, grad, slots, part.t, **kwargs, xp=xp)
     return {name: total(x, xp=xp) for name, x in terms.items()}
 
 
-def move(around: Around, part: Part, shared: Any, *, xp: Namespace) -> tuple[Array, Any]:
-    """The new parameter and slots, each in the dtype that the old one had."""
+def move(
+    around: Around, part: Part, shared: Any, sums: dict[str, Array], *, xp: Namespace
+) -> tuple[Array, Any]:
+    """The new parameter and slots, each in the dtype that the old one had.
+
+    Args:
+        sums: those of :func:`measure`, over the whole parameter.
+    """
     param, grad, slots = _prepared(around, part, xp)
     values = part.values
     rate = values["weight_decay"]
@@ -53,9 +60,8 @@ def move(around: Around, part: Part, shared: Any, *, xp: Namespace) -> tuple[Arr
         lr = values.get("lr", 1.0)
         rate = lr * rate if around.decay == "decoupled" else pick(lr == 0, 0.0, rate, xp=xp)
         param = param - rate * param  # 1 - rate would round away what small rates say
-    kwargs = keep(around, "update", values)
-    if shared != ():
-        kwargs["shared"] = optree.tree_map(lambda x: cast(x, param.dtype, xp), shared)
+    narrow = {k: _narrow(x, param.dtype, xp) for k, x in (("shared", shared), ("sums", sums))}
+    kwargs = keep(around, "update", values | narrow)
     new, after = around.rule.update(param, grad, slots, part.t, **kwargs, xp=xp)
     old = part.slots
     given = (part.param, part.grad)  # the caller's, who may change them
@@ -64,9 +70,19 @@ def move(around: Around, part: Part, shared: Any, *, xp: Namespace) -> tuple[Arr
     return cast(new, part.param.dtype, xp), type(old)(*after)
 
 
+def _narrow(tree: Any, dtype: Any, xp: Namespace) -> Any:
+    """Sums and shared state as the arithmetic takes them, which they are not to widen."""
+    return optree.tree_map(lambda x: cast(x, dtype, xp), tree)
+
+
 def keep(around: Around, function: str, values: dict[str, Any]) -> dict[str, Any]:
-    """Those of ``values`` that the rule's function takes."""
+    """Those of ``values`` that one of the rule's functions takes."""
     return {k: v for k, v in values.items() if k in around.reads[function]}
+
+
+def is_elementwise(rule: Any) -> bool:
+    """Whether the rule may be applied to pieces of a parameter: see ``ELEMENTWISE`` of muon."""
+    return bool(getattr(rule, "ELEMENTWISE", True))
 
 
 def is_off(slot: Any) -> bool:

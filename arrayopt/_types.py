@@ -39,4 +39,6 @@ Fraction: TypeAlias = Annotated[Scalar, Range("[0, 1]")]  # a mixture of two qua
 Epsilon: TypeAlias = Annotated[Scalar, Range("[0, inf)")]  # guard of a division
 Weight: TypeAlias = Annotated[Scalar, Range("[0, inf)")]  # factor of a term
 Positive: TypeAlias = Annotated[Scalar, Range("(0, inf)")]
+EACH_STEP = "given to each step"
+Loss: TypeAlias = Annotated[Scalar, Range("(-inf, inf)"), EACH_STEP]  # at the parameters as given
 Bound: TypeAlias = Annotated[Scalar, Range("(0, inf]")]  # inf turns the clipping off

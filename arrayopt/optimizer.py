@@ -17,12 +17,13 @@ from ._namespace import (
     device,
     first_step,
     is_traced,
+    known,
     namespace,
     quiet,
 )
-from ._plan import Plan, one_namespace, plain, plan
-from ._schema import check, check_together, hyperparameters, name_of, reads
-from ._step import Around, Part, arriving, is_off, keep, measure, move
+from ._plan import Plan, one_namespace, plain, plan, resolve, slots_of
+from ._schema import check, check_together, each_step, hyperparameters, name_of, reads
+from ._step import Around, Part, arriving, is_elementwise, is_off, keep, measure, move
 from ._tree import Tree
 from ._types import Array, Namespace
 
@@ -107,6 +108,7 @@ class Optimizer:
         self.decay_mask, self.nonfinite = decay_mask, nonfinite
         self.around = Around(self.rule, reads(self.rule), how, maximize)
         self._off = self._layout(self.hyper)
+        self._known: dict[tuple[int, ...], list[tuple[int, ...]]] = {}  # see _shapes
 
     def options(self) -> dict[str, Any]:
         """Every keyword that makes this optimizer again."""
@@ -156,15 +158,43 @@ class Optimizer:
             finite = self._finite(todo)
             if finite is False:
                 return params, state
-            sums = [measure(self.around, part, xp=xp) for part in todo.parts]
-            shared = self.adapt(todo.parts, state.shared, sums, xp)
+            moved, shared = self.moved(todo.parts, state.shared, xp)
             leaves, slots = list(todo.tree.leaves), list(todo.slots)
-            for i, part in zip(todo.places, todo.parts, strict=True):
-                leaves[i], slots[i] = move(self.around, part, shared, xp=xp)
-            after = State(state.step + 1, shared, self.trees(todo.tree, slots))
+            for i, (new, after) in zip(todo.places, moved, strict=True):
+                leaves[i], slots[i] = new, after
+            now = State(state.step + 1, shared, self.trees(todo.tree, slots))
             if finite is True:
-                return todo.tree.join(leaves), after
-            return _where(finite, (todo.tree.join(leaves), after), (params, state), xp)
+                return todo.tree.join(leaves), now
+            return _where(finite, (todo.tree.join(leaves), now), (params, state), xp)
+
+    def eval_params(self, params: Any, state: State) -> Any:
+        """The parameters to evaluate or deploy with, where the rule tells them from those at which
+        it wants gradients (schedule-free rules, averages); ``params`` themselves for other rules.
+        """
+        tree = Tree(params)
+        xp = one_namespace(self.name, tree)
+        if not hasattr(self.rule, "evaluate"):
+            return params
+        values = resolve(self.rule, self.hyper, {}, known(state.step, xp), each=False)
+        kwargs = keep(self.around, "evaluate", values)
+        found = []
+        with quiet(xp):
+            rows = zip(tree.leaves, slots_of(self.name, self.rule, tree, state.slots), strict=True)
+            for param, slots in rows:
+                dtype = compute_dtype(param.dtype, xp)
+                wide = [s if is_off(s) else cast(s, dtype, xp) for s in slots]
+                args = cast(param, dtype, xp), self.rule.State(*wide), state.step
+                found.append(cast(self.rule.evaluate(*args, **kwargs, xp=xp), param.dtype, xp))
+        return tree.join(found)
+
+    def moved(
+        self, parts: list[Part], shared: Any, xp: Namespace
+    ) -> tuple[list[tuple[Array, Any]], Any]:
+        """Every part's new parameter and slots, and the shared state."""
+        sums = [measure(self.around, part, shared, xp=xp) for part in parts]
+        shared = self.adapt(parts, shared, sums, xp)
+        rows = zip(parts, sums, strict=True)
+        return [move(self.around, part, shared, own, xp=xp) for part, own in rows], shared
 
     def plan(self, params: Any, grads: Any, state: State, override: dict[str, Any]) -> Plan:
         """The step that these arguments ask for, checked; for engines that carry it out."""
@@ -180,13 +210,29 @@ class Optimizer:
             state,
             off=self._layout(self.hyper | override) if relaid else self._off,
             together=hasattr(self.rule, "share") or self.nonfinite != "propagate",
+            shapes=None if is_elementwise(self.rule) else self._shapes,
         )
+
+    def probe(self, param: Array) -> Plan:
+        """The plan of a first step of one parameter, to see what a step is made of."""
+        needed = dict.fromkeys(each_step(self.rule), 0.0)
+        return self.plan(param, param, self.init(param), needed)
 
     def _layout(self, hyper: dict[str, Any]) -> tuple[bool, ...]:
         """Which of the rule's slots are off with these hyperparameters."""
         probe = np.zeros(1)
         slots = self.rule.init(probe, **keep(self.around, "init", hyper), xp=namespace(probe))
         return tuple(map(is_off, slots))
+
+    def _shapes(self, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+        """Those of the slots of a parameter of this shape; () for one that is off."""
+        if shape not in self._known:
+            probe = np.zeros(shape)
+            slots = self.rule.init(
+                probe, **keep(self.around, "init", self.hyper), xp=namespace(probe)
+            )
+            self._known[shape] = [() if is_off(x) else tuple(x.shape) for x in slots]
+        return self._known[shape]
 
     def adapt(
         self, parts: list[Part], shared: Any, sums: list[dict[str, Array]], xp: Namespace

@@ -11,6 +11,7 @@ from numpy.lib.array_utils import byte_bounds
 import arrayopt as ao
 from arrayopt._namespace import quiet
 from arrayopt._plan import Plan, masked, resolve
+from arrayopt._schema import each_step
 from arrayopt._step import Part, is_off
 from arrayopt._tree import Tree
 from arrayopt._types import Array, Namespace
@@ -56,7 +57,8 @@ class InPlace(abc.ABC):
         self.state = self.optimizer.init(params)
         self._memory: Memory | None = None
         if engine == "fused":  # told now if it cannot be
-            self._fused(self.optimizer.plan(params, params, self.state, {}))
+            needed = dict.fromkeys(each_step(self.optimizer.rule), 0.0)
+            self._fused(self.optimizer.plan(params, params, self.state, needed))
 
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {"_memory": None}  # which holds addresses
@@ -82,10 +84,9 @@ class InPlace(abc.ABC):
                 optimizer.raise_nonfinite(step.parts, flags, xp)
             if not all(flags):
                 return
-        shared = state.shared
-        if shared != ():
-            with quiet(xp):
-                shared = optimizer.adapt(step.parts, shared, step.measure(), xp)
+        with quiet(xp):
+            sums = step.measure(state.shared)
+            shared = optimizer.adapt(step.parts, state.shared, sums, xp)
         step.move(shared)
         self.state = state._replace(step=state.step + 1, shared=shared)
 

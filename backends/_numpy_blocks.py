@@ -1,6 +1,8 @@
 """NumPy arrays in place, block by block, on threads: for machines without llvmlite."""
 
+import functools
 import math
+import operator
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeVar
@@ -22,33 +24,32 @@ BLOCK = 1 << 21  # bytes for all threads, where the rule runs as it is written
 # ALLOCATOR: glibc gives a freed block of more than 128 KiB back to the system, and every temporary
 # then costs page faults, twice the time of the arithmetic. Freeing one of just under 32 MiB, never
 # touched, once, makes it keep them, as in any program that has used an array of that size.
+Programs = dict[str, tuple[Blocks, Any]]  # each with its scalars
 
 
 class Block(NamedTuple):
     """A piece of a parameter that fits the cache."""
 
     part: Part
-    programs: dict[str, tuple[Blocks, Any]]  # each with its scalars; none: the rule as it is
-
-    def run(self, what: str, shared: Any = ()) -> tuple[float, ...]:
-        """Carry out a program; returns the sums over the block."""
-        program, scalars = self.programs[what]
-        part = self.part
-        arrays = {"param": part.param, "grad": part.grad, **part.slots._asdict()}
-        arrays |= dict(zip(shared_names(shared), optree.tree_leaves(shared), strict=True))
-        return program(arrays, scalars)
+    whole: int  # which of the parameters it is a piece of
+    programs: Programs  # none: the rule as it is written
 
 
 @once
-def blocks(what: str, around: Around, sig: Signature, shared: Any = ()) -> Blocks:
-    """The program of ``"move"``, ``"measure"`` or ``"finite"``; raises Untraceable."""
-    return Blocks(trace(what, around, sig, shared, inside=True))
+def blocks(what: str, around: Around, sig: Signature, shared: Any = ()) -> Blocks | None:
+    """The program of that name (see :func:`trace`), None if it does nothing; raises Untraceable."""
+    program = trace(what, around, sig, shared, inside=True)
+    return Blocks(program) if program.stores or program.sums else None
 
 
 class Step:
     """One step, ready to be carried out over blocks that fit the cache.
 
-    NumPy's functions carry out the traced rule; or the rule itself does, if it cannot be traced.
+    NumPy's functions carry out the traced rule; or the rule itself does, with hyperparameters that
+    are arrays.
+
+    Raises:
+        Untraceable: the rule cannot be applied to pieces of a parameter.
     """
 
     direct = False  # it is made anew for each step
@@ -63,67 +64,116 @@ class Step:
     ) -> None:
         self.around, self._xp = optimizer.around, todo.xp
         self._pool, self._threads = pool, threads
-        what = ["move"] + ["measure"] * (shared != ())
+        self._measured = hasattr(self.around.rule, "measure")
+        what = ["move", "settle"] + ["measure"] * self._measured
         what += ["finite"] * (optimizer.nonfinite != "propagate")
         self._blocks: list[Block] = []
-        known: dict[Signature, dict[str, tuple[Blocks, Any]]] = {}
-        for part in todo.parts:
+        self._sums: list[dict[str, Any]] = [{} for _ in todo.parts]  # over each parameter
+        known: dict[Signature, Programs] = {}
+        for i, part in enumerate(todo.parts):
             programs = self._programs(part, shared, what, known)
             sizes = [TOUCHED // p.bytes_per_element for p, _ in programs.values()]
             most = max(1, min(sizes, default=_elements(part, threads)))
             for index in _blocks(part.param.shape, most):
-                self._blocks.append(Block(_block(part, index), programs))
+                self._blocks.append(Block(_block(part, index), i, programs))
         self.parts = [block.part for block in self._blocks]
 
     def _programs(
-        self, part: Part, shared: Any, what: list[str], known: dict[Signature, Any]
-    ) -> dict[str, tuple[Blocks, Any]]:
-        """Those for a parameter, each with the scalars of this step; none if it has none."""
-        try:
-            sig = signature(self.around, part)
-            if sig not in known:
-                values = part.values | {"t": part.t}
-                found = {one: blocks(one, self.around, sig, shared) for one in what}
-                known[sig] = {k: (program, program.scalars(values)) for k, program in found.items()}
-            return known[sig]
-        except Untraceable:
+        self, part: Part, shared: Any, what: list[str], known: dict[Signature, Programs]
+    ) -> Programs:
+        """Those for a parameter, each with the scalars of this step."""
+        numbers = {k: v for k, v in part.values.items() if not hasattr(v, "shape")}
+        arrays = dict.fromkeys(part.values.keys() - numbers.keys(), 0.5)
+        sig = signature(self.around, part._replace(values=numbers | arrays))
+        if arrays:  # the rule as it is written; a trace tells whether it is made of elements
+            if trace("move", self.around, sig, shared).sums:
+                raise Untraceable("it sums over a parameter while it moves it")
             return {}
+        if sig not in known:
+            values = part.values | {"t": part.t}
+            found = {one: blocks(one, self.around, sig, shared) for one in what}
+            known[sig] = {k: (x, x.scalars(values)) for k, x in found.items() if x is not None}
+        return known[sig]
 
     def finite(self) -> list[bool]:
         """For each block, whether its gradient is finite."""
 
         def run(block: Block) -> bool:
             if block.programs:
-                return block.run("finite") == (0.0,)
+                return self._run(block, "finite", ()) == (0.0,)
             return bool(np.isfinite(arriving(block.part, self._xp)).all())
 
         return self._each(run)
 
-    def measure(self) -> list[dict[str, Any]]:
+    def measure(self, shared: Any) -> list[dict[str, Any]]:
         """The rule's sums, of each block."""
+        if not self._measured:
+            return []
 
         def run(block: Block) -> dict[str, Any]:
             if not block.programs:
-                return measure(self.around, block.part, xp=self._xp)
+                return measure(self.around, block.part, shared, xp=self._xp)
             names = block.programs["measure"][0].sums
-            return dict(zip(names, map(np.asarray, block.run("measure")), strict=True))
+            found = map(np.asarray, self._run(block, "measure", shared))
+            return dict(zip(names, found, strict=True))
 
-        return self._each(run)
+        found = self._each(run)
+        self._add(found)
+        return found
 
     def move(self, shared: Any) -> None:
         """The new parameters and slots, in place."""
-        self._each(lambda b: b.run("move", shared) if b.programs else self._written(b.part, shared))
 
-    def _written(self, part: Part, shared: Any) -> None:
-        """The rule as it is written, over a block."""
-        new, slots = move(self.around, part, shared, xp=self._xp)
-        part.param[...] = new
+        def run(block: Block) -> Any:
+            if block.programs:
+                names = [f"late {name}" for name in block.programs["move"][0].sums]
+                return dict(zip(names, self._run(block, "move", shared), strict=True))
+            return self._written(block, shared)
+
+        found = self._each(run)
+        self._add([x if b.programs else {} for b, x in zip(self._blocks, found, strict=True)])
+        for i, block in enumerate(self._blocks):
+            if i and self._blocks[i - 1].whole == block.whole:
+                continue  # what is one value for a parameter is written once
+            if "settle" in block.programs:
+                self._run(block, "settle", shared)
+            for old, new in () if block.programs else found[i]:
+                old[...] = new
+
+    def _run(self, block: Block, what: str, shared: Any) -> tuple[float, ...]:
+        """Carry out a program; returns the sums over the block."""
+        program, scalars = block.programs[what]
+        part = block.part
+        arrays = {"param": part.param, "grad": part.grad, **part.slots._asdict()}
+        arrays |= dict(zip(shared_names(shared), optree.tree_leaves(shared), strict=True))
+        for name, x in self._sums[block.whole].items():
+            late = name.startswith("late ")
+            arrays[name.removeprefix("late ") if late else f"sums.{name}"] = np.asarray(x)
+        return program(arrays, scalars)
+
+    def _add(self, found: list[dict[str, Any]]) -> None:
+        """Sum up over each parameter's blocks."""
+        rows: dict[int, list[dict[str, Any]]] = {}
+        for block, sums in zip(self._blocks, found, strict=True):
+            rows.setdefault(block.whole, []).append(sums)
+        for i, several in rows.items():
+            for name in several[0]:
+                self._sums[i][name] = functools.reduce(operator.add, (s[name] for s in several))
+
+    def _written(self, block: Block, shared: Any) -> list[tuple[Any, Any]]:
+        """The rule as it is written, over a block; returns new values of what is one value."""
+        part = block.part
+        new, slots = move(self.around, part, shared, self._sums[block.whole], xp=self._xp)
         changed = [(a, b) for a, b in zip(part.slots, slots, strict=True) if a is not b]
         # a new slot may be another old one: taken before any is written
         taken = [b.copy() if any(b is s for s in part.slots) else b for _, b in changed]
-        for (old, _), value in zip(changed, taken, strict=True):
-            if not is_off(old):
-                old[...] = value
+        pairs = [(old, x) for (old, _), x in zip(changed, taken, strict=True) if not is_off(old)]
+        part.param[...] = new
+        shape = part.param.shape
+        for old, x in pairs:
+            if old.shape == shape:
+                old[...] = x
+        return [(old, x) for old, x in pairs if old.shape != shape]
 
     def _each(self, function: Callable[[Block], T]) -> list[T]:
         """The function of every block, in order; this thread takes its share."""

@@ -7,10 +7,11 @@ import re
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
 
 import arrayopt as ao
-from arrayopt._schema import check, hyperparameters, title_of, unknown
+from arrayopt._schema import check, each_step, hyperparameters, title_of, unknown
 from arrayopt._step import keep
 from arrayopt.optimizer import DECAYS
 
@@ -40,8 +41,15 @@ class Form(NamedTuple):
 
     def values(self, group: dict[str, Any]) -> dict[str, Any]:
         """A group's hyperparameters, as the rule spells them."""
-        found = {k: group[k] for k in self.core.hyper if k not in self.betas}
+        found = {k: group[k] for k in self.core.hyper if k in self.options}
         return found | dict(zip(self.betas, group["betas"], strict=True)) if self.betas else found
+
+    def each_step(self, loss: Any) -> dict[str, Any]:
+        """What the rule must be given in each step: the closure's loss, if anything."""
+        names = each_step(self.core.rule)
+        if names and loss is None:
+            raise TypeError(f"{self.core.name}: step needs a closure that returns the loss")
+        return dict.fromkeys(names, torch.as_tensor(loss) if names else None)
 
     def check_names(self, names: Any) -> None:
         """Raise for a name that is no keyword."""
@@ -86,7 +94,8 @@ class Form(NamedTuple):
     def check_common(self, group: dict[str, Any], defaults: dict[str, Any]) -> None:
         """Raise if a group has its own value of what the whole optimizer has but one."""
         reads, mine, common = self.core.around.reads, self.values(group), self.values(defaults)
-        for name in reads.get("share", frozenset()) | reads.get("adapt", frozenset()) - {"lr"}:
+        one = reads.get("share", frozenset()) | reads.get("adapt", frozenset()) - {"lr"}
+        for name in one & mine.keys():
             if mine[name] != common[name]:
                 raise ValueError(
                     f"{self.core.name}: {name} is one for the whole optimizer, {common[name]!r}; "
@@ -138,7 +147,7 @@ class Form(NamedTuple):
 def form_of(rule: Any) -> Form:
     """A rule, a module such as ``arrayopt.adamax`` or its name, in torch's spelling."""
     core = ao.Optimizer(rule)
-    found = {k: h.default for k, h in hyperparameters(core.rule).items()}
+    found = {k: h.default for k, h in hyperparameters(core.rule).items() if not h.each_step}
     betas = (*itertools.takewhile(found.__contains__, (f"b{i}" for i in itertools.count(1))),)
     betas = betas if len(betas) > 1 else ()
     options = {"lr": found["lr"]} if "lr" in found else {}

@@ -13,8 +13,8 @@ import numpy as np
 
 import arrayopt as ao
 from arrayopt._namespace import cast, compute_dtype
-from arrayopt._schema import Hyper, hyperparameters, name_of
-from arrayopt._step import is_off, measure, move
+from arrayopt._schema import Hyper, each_step, hyperparameters, name_of
+from arrayopt._step import is_off
 from arrayopt.optimizer import DECAYS
 
 from ._common import extra, settle, usable
@@ -149,15 +149,15 @@ def transformation(rule: Any, *, mask: Any = None, **options: Any) -> Any:
         count = jnp.minimum(state.count, LAST)
         if not jax.tree.leaves(params):
             return grads, state._replace(count=count + 1)
-        todo = opt.plan(params, grads, ao.State(count, state.shared, state.slots), {})
-        sums = [measure(opt.around, part, xp=jnp) for part in todo.parts]
-        shared = opt.adapt(todo.parts, state.shared, sums, jnp)
+        given = {k: extra[k] for k in each_step(opt.rule) if k in extra}
+        todo = opt.plan(params, grads, ao.State(count, state.shared, state.slots), given)
         updates: list[Any] = [None] * len(todo.slots)
         slots = list(todo.slots)
-        for i, part in zip(todo.places, todo.parts, strict=True):
-            old = cast(part.param, compute_dtype(part.param.dtype, jnp), jnp)
-            new, slots[i] = move(opt.around, part._replace(param=old), shared, xp=jnp)
-            updates[i] = cast(new - old, part.grad.dtype, jnp)
+        wide = [cast(x.param, compute_dtype(x.param.dtype, jnp), jnp) for x in todo.parts]
+        parts = [part._replace(param=old) for part, old in zip(todo.parts, wide, strict=True)]
+        moved, shared = opt.moved(parts, state.shared, jnp)
+        for i, part, (new, after) in zip(todo.places, parts, moved, strict=True):
+            updates[i], slots[i] = cast(new - part.param, part.grad.dtype, jnp), after
         after = TransformationState(count + 1, shared, opt.trees(todo.tree, slots))
         return todo.tree.join(updates), after
 
@@ -208,7 +208,7 @@ def _optax() -> Any:
 def _factory(name: str) -> Any:
     """A function of the rule's hyperparameters that makes its transformation."""
     rule, optax = ao.rules.find(name), _optax()
-    known = hyperparameters(rule)
+    known = {k: h for k, h in hyperparameters(rule).items() if not h.each_step}
     found = {"learning_rate" if k == "lr" else k: _parameter(h) for k, h in known.items()}
     how = getattr(rule, "DECAY", "decoupled")
     found |= {"weight_decay": (0.0, optax.ScalarOrSchedule), "mask": (None, Any)}

@@ -95,9 +95,15 @@ class InPlace(_in_place.InPlace):
             raise Untraceable(lacks)
         return _numpy_fused.Step(self.optimizer, todo, self.state.shared, self._threads)
 
-    def _other(self, todo: Plan) -> _numpy_blocks.Step:
+    def _other(self, todo: Plan) -> _numpy_blocks.Step | None:
         shared = self.state.shared
-        return _numpy_blocks.Step(self.optimizer, todo, shared, self._pool, self._threads)
+        try:
+            return _numpy_blocks.Step(self.optimizer, todo, shared, self._pool, self._threads)
+        except Untraceable as error:
+            if self._engine == "blocks":
+                who = self.optimizer.name
+                raise TypeError(f"{who}: no engine 'blocks': {error}") from None
+            return None
 
 
 def engines(optimizer: ao.Optimizer) -> dict[str, str | None]:

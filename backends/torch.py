@@ -66,8 +66,9 @@ class Optimizer(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        each = self._form.each_step(loss)
         values = [
-            {k: tensors.number(v) for k, v in self._form.values(group).items()}
+            {k: tensors.number(v) for k, v in (self._form.values(group) | each).items()}
             for group in self.param_groups
         ]
         fused: Step | None = None
@@ -82,11 +83,11 @@ class Optimizer(torch.optim.Optimizer):
                 fused, rest = self._split(self._moves(values))
                 if fused and fused.direct and not rest and not self._complex():
                     self._memory = Memory(fused, self.param_groups, values, self.state)
-        shared = self._adapt(fused, rest)
+        shared, sums = self._adapt(fused, rest)
         if fused:
             fused.move(shared)
-        for move in rest:
-            self._move(move, shared)
+        for move, own in zip(rest, sums, strict=True):
+            self._move(move, shared, own)
         return loss
 
     def _complex(self) -> bool:
@@ -115,10 +116,11 @@ class Optimizer(torch.optim.Optimizer):
             return "the eager rule was asked for"
         return missing() or refused(move)
 
-    def _move(self, move: Move, shared: Any) -> None:
+    def _move(self, move: Move, shared: Any, sums: dict[str, Any]) -> None:
         """One parameter's step by the rule as it is written, in place."""
         part = move.part
-        new, slots = step_of(move.around, part, tensors.moved_to(part.param.device, shared), xp=XP)
+        shared = tensors.moved_to(part.param.device, shared)
+        new, slots = step_of(move.around, part, shared, sums, xp=XP)
         used = [i for i, x in enumerate(part.slots) if not is_off(x)]
         held = [part.param, *(part.slots[i] for i in used)]
         after = [new, *(slots[i] for i in used)]
@@ -212,22 +214,27 @@ class Optimizer(torch.optim.Optimizer):
                 moves.append(Move(number, around, part, state["step"]))
         return moves
 
-    def _adapt(self, fused: Step | None, rest: list[Move]) -> Any:
-        """The rule's shared state in this step, which is kept in the first group."""
-        if self._form.shared == () or not (fused or rest):
-            return ()
-        kept = self.param_groups[0]["shared"]
+    def _adapt(self, fused: Step | None, rest: list[Move]) -> tuple[Any, list[dict[str, Any]]]:
+        """The rule's shared state in this step, which is kept in the first group; and the sums over
+        each parameter of the rest.
+        """
+        if not (fused or rest):
+            return (), []
         parts = (fused.parts if fused else []) + [m.part for m in rest]
-        device = parts[0].param.device
-        sums = [
-            {k: torch.tensor(x) for k, x in s.items()} for s in (fused.measure() if fused else [])
-        ]
-        sums += [measure(m.around, m.part, xp=XP) for m in rest]
-        sums = [{k: tensors.whole(x).to(device) for k, x in s.items()} for s in sums]
-        shared = tensors.moved_to(device, unpack(self._form.shared, kept))
-        new = self._form.core.adapt(parts, shared, sums, XP)
-        kept.update(pack(new))
-        return new
+        device, shared = parts[0].param.device, self._form.shared
+        if shared != ():
+            kept = self.param_groups[0]["shared"]
+            shared = tensors.moved_to(device, unpack(shared, kept))
+        known = fused.measure(shared) if fused else []
+        own = [measure(m.around, m.part, tensors.moved_to(m.part.param.device, shared), xp=XP)
+               for m in rest]  # fmt: skip
+        own = [{k: tensors.whole(x) for k, x in s.items()} for s in own]
+        if shared != ():
+            sums = [{k: torch.tensor(x) for k, x in s.items()} for s in known] + own
+            sums = [{k: x.to(device) for k, x in s.items()} for s in sums]
+            shared = self._form.core.adapt(parts, shared, sums, XP)
+            kept.update(pack(shared))
+        return shared, own
 
     def _share(self) -> None:
         """Make the shared state that is missing."""

@@ -403,7 +403,18 @@ def main() -> int:
         parser.error(f"no such rule: {', '.join(sorted(unknown))}")
     start = time.monotonic()
     plugin = Mutation(rules, args.jobs)
-    options = ["-q", "--tb=native", "-p", "no:cacheprovider", "-o", "addopts=", "-o", "timeout=20"]
+    options = [
+        "-q",
+        "--tb=native",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:unraisableexception",
+        "-o",
+        "addopts=",
+        "-o",
+        "timeout=20",
+    ]
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
         files = [str(HERE / f"test_{name}.py") for name in ("reference", "catalogue")]
         status = pytest.main([*files, *options], plugins=[plugin])

@@ -17,7 +17,7 @@ from .._schema import hyperparameters
 from .._step import is_off
 from ..fuse import cpu, engine
 from ..fuse.program import Program
-from ..fuse.symbols import Graph, Sum
+from ..fuse.symbols import Graph
 from ..fuse.trace import signature, trace
 from ..optimizer import Optimizer
 
@@ -114,7 +114,7 @@ def roof_program(program: Program) -> Program:
     for x in rest:
         total = total + x  # type: ignore[operator]
     stores = {name: graph.lift(total, dtypes[name]) for name, _ in program.stores}
-    return graph.program(stores, {"all": Sum(graph.lift(total, "float64"))} if program.sums else {})
+    return graph.program(stores, {"all": graph.sum(total)} if program.sums else {})
 
 
 def roof(problem: Problem, torch: bool) -> Entry:

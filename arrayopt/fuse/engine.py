@@ -9,25 +9,35 @@ import optree
 
 from .._step import Around
 from . import cpu
-from .symbols import Graph, Sum
-from .trace import Signature, once, shared_names, trace, untraceable
+from .symbols import Graph
+from .trace import Signature, once, shared_names, sums_of, trace, untraceable
 
 
-def columns(rule: Any, sig: Signature) -> dict[str, int]:
-    """Where in a row of a table the address of each array is."""
+def columns(rule: Any, sig: Signature, sums: Iterable[str] = ()) -> dict[str, int]:
+    """Where in a row of a table the address of each array, and of each sum, is."""
     used = [f for f, dtype in zip(rule.State._fields, sig.slots, strict=True) if dtype is not None]
-    return {name: i for i, name in enumerate(("param", "grad", *used))}
+    return {name: i for i, name in enumerate(("param", "grad", *used, *sums))}
 
 
 @once
-def kernel(what: str, around: Around, sig: Signature, shared: Any = ()) -> cpu.Kernel:
-    """The compiled program of ``"move"``, ``"measure"`` or ``"finite"``.
+def summed(what: str, around: Around, sig: Signature, shared: Any = ()) -> list[str]:
+    """The sums over a parameter that its ``"move"`` reads, and then those that it gives."""
+    given = [name for name, _ in trace("move", around, sig, shared).sums]
+    return [f"sums.{name}" for name in sums_of(around, sig, shared)] + given
+
+
+@once
+def kernel(what: str, around: Around, sig: Signature, shared: Any = ()) -> cpu.Kernel | None:
+    """The compiled program of that name (see :func:`trace`); None if it does nothing.
 
     Raises:
         Untraceable: the rule does what a loop over elements cannot.
         ImportError: llvmlite is not installed.
     """
-    return cpu.Kernel(trace(what, around, sig, shared), columns(around.rule, sig))
+    program = trace(what, around, sig, shared)
+    if not program.stores and not program.sums:
+        return None
+    return cpu.Kernel(program, columns(around.rule, sig, summed("move", around, sig, shared)))
 
 
 def why_not(optimizer: Any) -> str | None:
@@ -49,7 +59,8 @@ class Batch(NamedTuple):
 
     table: cpu.Table
     places: list[int]  # where among the step's rows each is
-    runs: dict[str, cpu.Run]  # "move", and "measure" and "finite" where they are needed
+    runs: dict[str, cpu.Run]  # "move", and the others where they are needed
+    sums: dict[str, np.ndarray]  # over each parameter; its program reads them from there
 
 
 class Step:
@@ -80,20 +91,27 @@ class Step:
         threads: int,
     ) -> None:
         self.sets, self.threads = sets, threads
-        self._measured = hasattr(around.rule, "measure")
         groups: dict[Signature, list[tuple[int, Row]]] = {}
         for i, row in enumerate(rows):
             groups.setdefault(row.sig, []).append((i, row))
+        self._measured = hasattr(around.rule, "measure")
         wanted = ["move"] + ["measure"] * self._measured + ["finite"] * guarded
         self.batches = []
         for sig, found in groups.items():
-            rows_ = np.array([(*r.addresses, r.set) for _, r in found], np.int64)
-            table = cpu.Table(rows_, np.array([r.size for _, r in found], np.int64))
-            runs = {
-                what: cpu.Run(kernel(what, around, sig, shared), table, len(sets))
-                for what in wanted
-            }
-            self.batches.append(Batch(table, [i for i, _ in found], runs))
+            names = summed("move", around, sig, shared)
+            sums = {name: np.zeros(len(found)) for name in names}
+            there = [cpu.address(x) + x.itemsize * np.arange(len(x)) for x in sums.values()]
+            known = np.array([r.addresses for _, r in found], np.int64)
+            table = cpu.Table(
+                np.column_stack([known, *there, [r.set for _, r in found]]).astype(np.int64),
+                np.array([r.size for _, r in found], np.int64),
+            )
+            runs = {}
+            for what in wanted + ["settle"] * any(sig.single):
+                if made := kernel(what, around, sig, shared):
+                    one = cpu.Table(table.rows, np.ones(len(found), np.int64))
+                    runs[what] = cpu.Run(made, one if what == "settle" else table, len(sets))
+            self.batches.append(Batch(table, [i for i, _ in found], runs, sums))
 
     def finite(self) -> list[bool]:
         """For each row, whether its gradient is finite in the compute dtype."""
@@ -104,24 +122,47 @@ class Step:
                 flags[batch.places[row]] = False
         return flags
 
-    def measure(self) -> list[dict[str, np.ndarray]]:
+    def measure(self, shared: Any) -> list[dict[str, np.ndarray]]:
         """The rule's sums over all elements of each batch, 0-d and float64; none if it has none."""
         found = []
-        for run in [b.runs["measure"] for b in self.batches if self._measured]:
-            totals = np.sum(run(self.sets, self.threads), axis=0)
-            names = [name for name, _ in run.program.sums]
-            found.append({k: np.asarray(x) for k, x in zip(names, totals, strict=True)})
+        sets = self._told(shared)
+        for batch in self.batches if self._measured else ():
+            own = _rowwise(batch, "measure", sets, self.threads)
+            for name in own.keys() & {x.removeprefix("sums.") for x in batch.sums}:
+                batch.sums[f"sums.{name}"][:] = own[name]
+            found.append({name: np.asarray(np.sum(x)) for name, x in own.items()})
         return found
 
     def move(self, shared: Any) -> None:
         """The new parameters and slots, in place."""
-        sets = self.sets
-        if shared != ():
-            numbers = map(float, optree.tree_leaves(shared))
-            known = dict(zip(shared_names(shared), numbers, strict=True))
-            sets = [one | known for one in sets]
+        sets = self._told(shared)
         for batch in self.batches:
-            batch.runs["move"](sets, self.threads)
+            if "settle" not in batch.runs:
+                batch.runs["move"](sets, self.threads)
+                continue
+            for name, x in _rowwise(batch, "move", sets, self.threads).items():
+                batch.sums[name][:] = x
+            batch.runs["settle"](sets, 1)
+
+    def _told(self, shared: Any) -> list[dict[str, Any]]:
+        """The sets, with the shared state's values."""
+        if shared == ():
+            return self.sets
+        numbers = map(float, optree.tree_leaves(shared))
+        known = dict(zip(shared_names(shared), numbers, strict=True))
+        return [one | known for one in self.sets]
+
+
+def _rowwise(
+    batch: Batch, what: str, sets: list[dict[str, Any]], threads: int
+) -> dict[str, np.ndarray]:
+    """Run a program; returns its sums over each parameter."""
+    run = batch.runs[what]
+    partials, rows = run(sets, threads), batch.table.chunks[:, 0]
+    found = {}
+    for k, (name, _) in enumerate(run.program.sums):
+        found[name] = np.bincount(rows, partials[:, k], len(batch.places))
+    return found
 
 
 @functools.cache
@@ -129,7 +170,7 @@ def _counting() -> tuple[cpu.Kernel, cpu.Kernel]:
     """Programs that read a float32, and that add 1 to it."""
     graph = Graph()
     one: Any = graph.input("param", "float32")
-    read = graph.program({}, {"count": Sum(graph.lift(one, "float64"))})
+    read = graph.program({}, {"count": graph.sum(one)})
     advance = graph.program({"param": one + 1}, {})
     return cpu.Kernel(read, {"param": 0}), cpu.Kernel(advance, {"param": 0})
 

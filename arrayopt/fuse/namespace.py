@@ -5,18 +5,22 @@ from typing import Any
 
 from .._math import sign
 from .program import BINARY, COMPARE, LOGIC, UNARY, Untraceable
-from .symbols import Graph, Sum, Symbol, apply
+from .symbols import Graph, Symbol, apply
 
 
 class XP:
-    """The namespace that a rule sees while it is traced."""
+    """The namespace that a rule sees while it is traced.
+
+    Args:
+        alone: whether the parameter is one element, which is its own sum.
+    """
 
     __name__ = "arrayopt.fuse"
     float16, bfloat16, float32, float64, bool = "float16", "bfloat16", "float32", "float64", "bool"
     e, inf, nan, pi = math.e, math.inf, math.nan, math.pi
 
-    def __init__(self, graph: Graph) -> None:
-        self._graph = graph
+    def __init__(self, graph: Graph, *, alone: Any = False) -> None:
+        self._graph, self._alone = graph, alone
 
     def __getattr__(self, name: str) -> Any:
         if name in UNARY or name in BINARY or name in COMPARE or name in LOGIC or name in OTHERS:
@@ -50,9 +54,12 @@ class XP:
         x = x if min is None else self.maximum(x, min)
         return x if max is None else self.minimum(x, max)
 
-    def sum(self, x: Symbol, *, dtype: str = "float64") -> Sum:
-        """What ``measure`` may give."""
-        return Sum(self._graph.lift(x, "float64"))
+    def sum(self, x: Symbol, *, dtype: str | None = None) -> Symbol:
+        """What ``measure`` may give, and what one value for a parameter may be made of."""
+        if not isinstance(x, Symbol):
+            raise Untraceable("it sums over what is no array")
+        dtype = x.dtype if dtype is None else dtype
+        return self._graph.lift(x if self._alone else self._graph.sum(x), dtype)
 
     def __array_namespace_info__(self) -> Any:
         class Info:

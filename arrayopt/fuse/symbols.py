@@ -26,6 +26,7 @@ class Graph:
         self.lines: dict[str, str] = {}  # the host's expressions, and the name of each result
         self.reads: list[str] = []
         self.scalars: dict[tuple[str, str], int] = {}  # (a host's result, dtype): its place
+        self.sums: dict[str, Symbol] = {}  # an input that is a sum, and of what
 
     def input(self, name: str, dtype: str, single: bool = False) -> "Symbol":
         self.inputs.append(Input(name, dtype, single))
@@ -57,23 +58,61 @@ class Graph:
         # repr: 0.0 and -0.0 are equal, and NaN is not
         return self.symbol("literal", dtype, data=repr(bool(x) if dtype == "bool" else float(x)))
 
-    def program(self, stores: dict[str, "Symbol"], sums: dict[str, "Sum"]) -> Program:
-        """The program of what is needed for the results, and nothing else."""
-        before = {x.name: self.symbol("input", x.dtype, data=x.name).place for x in self.inputs}
+    def sum(self, x: "Symbol") -> "Symbol":
+        """The sum over all elements, as an input: it is known when all of them have been read."""
+        name = f"sum{len(self.sums)}"
+        self.sums[name] = x
+        return self.input(name, "float64", True)
+
+    def program(self, stores: dict[str, "Symbol"], sums: dict[str, "Symbol"]) -> Program:
+        """The program of what is needed for the results, and nothing else.
+
+        What is stored to an input of one value is left to :meth:`settling`; for it the program
+        gives the sums that were taken on the way, besides ``sums``.
+        """
         single = {x.name: x.single for x in self.inputs}
-        wanted: list[tuple[str, int]] = []
+        changed = self._changed(stores)
+        asked = {}
+        for name, x in sums.items():
+            of = self.sums.get(self._nodes[x.place].data) if isinstance(x, Symbol) else None
+            if of is None:
+                raise Untraceable(f"measure computes with the sum {name}")
+            asked[name] = of
+        if any(single[name] for name in changed):
+            asked |= self.sums
+        stores = {name: new for name, new in changed.items() if not single[name]}
+        found = self._cut(stores, asked)
+        if any(x.name in self.sums for x in found.inputs):
+            raise Untraceable("it sums over all elements, and needs the sum for each of them")
+        return found
+
+    def settling(self, stores: dict[str, "Symbol"]) -> Program:
+        """The program of what is stored to inputs of one value; it goes over one element."""
+        single = {x.name: x.single for x in self.inputs}
+        changed = self._changed(stores)
+        found = self._cut({name: new for name, new in changed.items() if single[name]}, {})
+        for x in found.inputs:
+            if not x.single:
+                raise Untraceable(f"it makes one value for a parameter of the elements of {x.name}")
+        return found._replace(inputs=tuple(x._replace(single=False) for x in found.inputs))
+
+    @property
+    def _nodes(self) -> list[Node]:
+        return list(self.places)
+
+    def _changed(self, stores: dict[str, "Symbol"]) -> dict[str, "Symbol"]:
+        """Those stores that change what is there."""
+        before = {x.name: self.symbol("input", x.dtype, data=x.name).place for x in self.inputs}
         for name, new in stores.items():
             if not isinstance(new, Symbol):
                 raise Untraceable(f"it makes {name} a number")
-            if new.place != before[name]:
-                if single[name]:
-                    raise Untraceable(f"it changes {name}, which is one value for a parameter")
-                wanted.append((name, new.place))
-        for name, x in sums.items():
-            if not isinstance(x, Sum):
-                raise Untraceable(f"measure computes with the sum {name}")
-        added = [(name, x.of.place) for name, x in sums.items()]
-        nodes = list(self.places)
+        return {name: new for name, new in stores.items() if new.place != before[name]}
+
+    def _cut(self, stores: dict[str, "Symbol"], sums: dict[str, "Symbol"]) -> Program:
+        """What the stores and sums need."""
+        wanted = [(name, new.place) for name, new in stores.items()]
+        added = [(name, self.lift(x, "float64").place) for name, x in sums.items()]
+        nodes = self._nodes
         needed = {place for _, place in wanted + added}
         for place in range(len(nodes) - 1, -1, -1):
             if place in needed:
@@ -200,13 +239,6 @@ class Symbol(Traced):
         raise Untraceable("it asks for a parameter's shape")
 
     ndim = size = mT = T = shape  # noqa: N815
-
-
-class Sum:
-    """The sum of a quantity over all elements."""
-
-    def __init__(self, of: Symbol) -> None:
-        self.of = of
 
 
 def apply(graph: Graph, op: str, *args: Any) -> Any:

@@ -12,7 +12,7 @@ import numpy as np
 import optree
 
 from .._namespace import dtype_name
-from .._step import Around, Part, arriving, is_off, is_zero, measure, move
+from .._step import Around, Part, arriving, is_elementwise, is_off, is_zero, measure, move
 from .namespace import XP
 from .program import Program, Untraceable
 from .symbols import Graph
@@ -27,6 +27,7 @@ class Signature(NamedTuple):
     grad: str
     slots: tuple[str | None, ...]  # None where a slot is off
     single: tuple[bool, ...]  # which slots hold one value
+    alone: bool  # whether the parameter is 0-d itself: all of its slots are then as it is
     options: tuple[tuple[str, Any], ...]  # hyperparameters that choose: no numbers, but for 0 decay
     numbers: tuple[str, ...]
     decay: str
@@ -38,14 +39,15 @@ def signature(around: Around, part: Part) -> Signature:
     """The signature of a parameter in a step."""
     slots = [None if is_off(s) else dtype_name(s.dtype) for s in part.slots]
     single = [s is not None and x.shape == () for s, x in zip(slots, part.slots, strict=True)]
-    if part.param.shape == ():  # no other shape to tell by: what follows the parameter is read so
-        single = [False] * len(slots)
+    alone = part.param.shape == ()
+    single = [False] * len(slots) if alone else single
     options, numbers = divide(part.values)
     return Signature(
         dtype_name(part.param.dtype),
         dtype_name(part.grad.dtype),
         tuple(slots),
         tuple(single),
+        alone,
         options,
         numbers,
         around.decay,
@@ -94,7 +96,12 @@ def once(make: Callable[..., T]) -> Callable[..., T]:
 def trace(
     what: str, around: Around, sig: Signature, shared: Any = (), inside: bool = False
 ) -> Program:
-    """The program of ``"move"``, ``"measure"`` or ``"finite"`` for parameters of a signature.
+    """A program for parameters of a signature.
+
+    ``"measure"`` gives the sums that the rule asks for, ``"finite"`` counts the elements of the
+    gradient that are not finite. ``"move"`` writes the parameter and the slots of its shape, and
+    gives the sums that the rule takes in its update; ``"settle"``, after it, writes the slots of
+    one value: all that it reads and writes is one element, also of these sums.
 
     Args:
         shared: the rule's shared state, for its structure.
@@ -103,6 +110,8 @@ def trace(
     Raises:
         Untraceable: the rule does what a loop over elements cannot.
     """
+    if not is_elementwise(around.rule):
+        raise Untraceable("the rule works on whole arrays")
     try:
         return _traced(what, around, sig, shared, inside)
     except Untraceable:
@@ -122,28 +131,38 @@ def _traced(what: str, around: Around, sig: Signature, shared: Any, inside: bool
     ]
     values = dict(sig.options) | {k: graph.number(k) for k in sig.numbers}
     part = Part("", param, grad, around.rule.State(*slots), values, graph.number("t"), sig.decays)
-    xp = XP(graph)
+    xp = XP(graph, alone=sig.alone and what in ("move", "settle"))
     if what == "finite":
         came = arriving(part, xp)
         bad = xp.where(xp.isfinite(came), xp.zeros_like(came), 1.0)
         return graph.program({}, {"bad": xp.sum(bad)})
-    if what == "measure":
-        return graph.program({}, measure(around, part, xp=xp))
     names = shared_names(shared)
     like = [graph.input(n, "float64", True) if inside else graph.number(n) for n in names]
     known = optree.tree_unflatten(optree.tree_structure(shared), like)
-    new, after = move(around, part, known, xp=xp)
+    if what == "measure":
+        return graph.program({}, measure(around, part, known, xp=xp))
+    asked = sums_of(around, sig, shared)
+    sums = {name: graph.input(f"sums.{name}", "float64", True) for name in asked}
+    new, after = move(around, part, known, sums, xp=xp)
     stores = {"param": new} | {f: x for f, x in zip(fields, after, strict=True) if not is_off(x)}
-    return graph.program(stores, {})
+    return graph.settling(stores) if what == "settle" else graph.program(stores, {})
+
+
+def sums_of(around: Around, sig: Signature, shared: Any) -> list[str]:
+    """The names of the sums over a parameter that the rule's update takes."""
+    if "sums" not in around.reads["update"]:
+        return []
+    return [name for name, _ in trace("measure", around, sig, shared).sums]
 
 
 def untraceable(optimizer: Any) -> str | None:
     """Why the steps of an ``arrayopt.Optimizer`` cannot be traced; None if they can."""
     probe = np.ones(2, np.float32)
-    state = optimizer.init(probe)
+    around, shared = optimizer.around, optimizer.init(probe).shared
     try:
-        part = optimizer.plan(probe, probe, state, {}).parts[0]
-        trace("move", optimizer.around, signature(optimizer.around, part), state.shared)
+        sig = signature(around, optimizer.probe(probe).parts[0])
+        for what in ("move", "settle", "measure")[: 2 + hasattr(around.rule, "measure")]:
+            trace(what, around, sig, shared)
     except Untraceable as error:
         return str(error)
     return None
