@@ -15,6 +15,7 @@ from .optimizer import Optimizer, State
 if TYPE_CHECKING:
     from ._from_optax import from_optax_state
     from ._from_torch import from_torch_state_dict
+    from ._like import like
     from ._transfer import CheckpointError
     from .checkpoint import Checkpoint, load, save
 
@@ -35,6 +36,7 @@ __all__ = [
     "from_optax_state",
     "from_torch_state_dict",
     "hyperparameters",
+    "like",
     "load",
     "rules",
     "save",
@@ -44,6 +46,7 @@ _LATER = {  # imported on first use
     "CheckpointError": "_transfer",
     "from_optax_state": "_from_optax",
     "from_torch_state_dict": "_from_torch",
+    "like": "_like",
     "load": "checkpoint",
     "save": "checkpoint",
 }
