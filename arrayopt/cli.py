@@ -19,6 +19,8 @@ try:
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Column, Table
+
+    from ._like.command import like
 except ImportError as error:
     raise SystemExit(f'the command line needs: pip install "arrayopt[cli]" ({error})') from None
 
@@ -28,6 +30,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.command("like")(like)
 console = Console()
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
@@ -159,11 +162,8 @@ def check_parity(
             "Largest distance to NumPy in the same dtype after any step: ulp over parameters and "
             "slots,\nor, where that is not promised, eps of the largest magnitude each element had."
         )
-        console.print(
-            f"[red]{len(broken)} bounds broken[/red]"
-            if broken
-            else "[green]every bound kept[/green]"
-        )
+        red, green = f"[red]{len(broken)} bounds broken[/red]", "[green]every bound kept[/green]"
+        console.print(red if broken else green)
     raise typer.Exit(1 if broken else 0)
 
 

@@ -1,6 +1,7 @@
 """The command line, run as a user runs it."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -93,6 +94,8 @@ def test_parity_exits_with_1_where_a_bound_is_broken(monkeypatch, capsys):
         (("parity", "--backends", "mlx", "--dtype", "float64"), "none of mlx has float64"),
         (("parity", "--dtype", "int8"), "no dtype is named 'int8'"),
         (("show", "nothing"), "no rule is named 'nothing'"),
+        (("like", "jax"), "no framework is named 'jax'"),
+        (("like", "torch", "adam"), "did you mean 'Adam'?"),
     ],
 )
 def test_mistakes_are_one_line(args, text):
@@ -111,3 +114,17 @@ def test_engines():
     text = run("engines", "--rules", "adam,mada").stdout
     assert "blocks: can too" in text
     assert "no rule is named 'nadamw'" in run("engines", "--rules", "nadamw", code=2).stderr
+
+
+def test_like():
+    text = run("like", "torch").stdout
+    assert re.search(r"torch.optim.AdamW +│ adam +│ decay='decoupled'", text)
+    assert "LBFGS has no counterpart: it calls the loss several times" in text
+    text = run("like", "keras", "Adam").stdout
+    assert re.search(r"epsilon +│ 1e-07 +│ eps +│", text)
+    assert re.search(r"amsgrad +│ False +│ rule amsgrad", text)
+    assert re.search(r"use_ema +│ False +│ the default alone: keep an", text)
+    assert re.search(r"always +│ eps_hat=True", text)
+    text = run("like", "optax", "rmsprop").stdout
+    assert re.search(r"learning_rate +│ needed +│ lr ", text)
+    assert re.search(r"eps_in_sqrt +│ True +│ eps_root ", text)

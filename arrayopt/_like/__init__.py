@@ -5,7 +5,9 @@ row says is compared with the framework's own optimizer in ``tests/test_like.py`
 """
 
 import difflib
+import functools
 import importlib
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -45,7 +47,7 @@ class Row(NamedTuple):
     defaults: Mapping[str, Any]  # all options that it has there, and their defaults there
     words: Mapping[str, Word] = {}  # for this row alone; one in no table is spelled alike here
     fixed: Mapping[str, Any] = {}  # options of ours which always have this value there
-    together: Callable[..., Mapping[str, Any]] | None = None  # from all their options, by keyword
+    together: Callable[..., Mapping[str, Any]] | None = None  # of options that no word translates
     note: str = ""  # what remains different, or what to know
 
 
@@ -63,10 +65,12 @@ class Table(NamedTuple):
 
     def word(self, row: Row, option: str) -> Word:
         """How the option is spelled here."""
-        return row.words.get(option, self.words.get(option, option))
+        if option in row.words or option not in parameters(row.together):
+            return row.words.get(option, self.words.get(option, option))
+        return NOTHING
 
 
-def like(framework: str, name: str, **options: Any) -> Optimizer:
+def like(framework: str, name: str, /, **options: Any) -> Optimizer:
     """The optimizer that computes what a framework's own does, from that one's options.
 
     Args:
@@ -135,7 +139,38 @@ def translate(table: Table, row: Row, values: Mapping[str, Any]) -> dict[str, An
             ours |= zip(word, value, strict=True)
         elif callable(word):
             ours |= word(value)
-    return {**ours, **(row.together(**values) if row.together else {})}
+    if row.together:
+        ours |= row.together(**{k: values[k] for k in parameters(row.together)})
+    return ours
+
+
+def spelled(table: Table, row: Row, option: str) -> str:
+    """What the option is here, in words."""
+    word, default = table.word(row, option), row.defaults[option]
+    if isinstance(word, Instead):
+        return f"the default alone: {word.text}"
+    if option in parameters(row.together) and word is NOTHING:
+        rate = {"learning_rate": 1.0} if "learning_rate" in parameters(row.together) else {}
+        taken = {k: row.defaults[k] for k in parameters(row.together)} | rate
+        found = row.together(**taken) if row.together else {}
+        alike = {k: w if isinstance(w := table.words.get(k), str) else k for k in taken}
+        others = {alike[k] for k in taken if k != option}
+        own = [k for k in found if k not in others] or found
+        return alike[option] if alike[option] in found else ", ".join(own)
+    if isinstance(word, str):
+        return word
+    if isinstance(word, tuple):
+        return ", ".join(word)
+    if callable(word):
+        found = word(default) or word(not default)  # of a switch, what it does
+        return f"rule {found['rule']}" if "rule" in found else ", ".join(found)
+    return "no effect"
+
+
+@functools.cache
+def parameters(together: Any) -> frozenset[str]:
+    """The names of a function's parameters."""
+    return frozenset(inspect.signature(together).parameters) if together else frozenset()
 
 
 def mapped(change: Callable[..., Any], *values: Any) -> Any:

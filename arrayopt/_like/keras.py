@@ -46,22 +46,21 @@ IN_ROOT = {"eps": 0.0, **DECOUPLED}  # Keras' epsilon is eps_root
 OTHERS = Instead('it is for what is no matrix, which like("keras", "AdamW") is for')
 
 
-def in_momentum(learning_rate: Any, momentum: float, **_: Any) -> Mapping[str, Any]:
+def in_momentum(learning_rate: Any, momentum: float) -> Mapping[str, Any]:
     if callable(learning_rate) and momentum:
         raise ValueError("with momentum, learning_rate cannot be a schedule: it is in the momentum")
-    return {}
+    return {"lr": learning_rate, "momentum": momentum}
 
 
-def ftrl(learning_rate_power: float, **_: Any) -> Mapping[str, Any]:
+def ftrl(learning_rate_power: float) -> Mapping[str, Any]:
     return {"power": None if learning_rate_power == -0.5 else -learning_rate_power}
 
 
-def warmup(
-    learning_rate: Any, warmup_steps: int, weight_decay: float | None, **_: Any
-) -> Mapping[str, Any]:
+def warmup(learning_rate: Any, warmup_steps: int, weight_decay: float | None) -> Mapping[str, Any]:
     """The decay is by the rate without its warm-up."""
+    weight_decay = weight_decay or 0.0
     if not warmup_steps:
-        return {}
+        return {"lr": learning_rate, "weight_decay": weight_decay}
 
     def ramp(k: Any) -> Any:
         xp = namespace(k) if is_array(k) else None
@@ -71,11 +70,14 @@ def warmup(
     return {"lr": mapped(lambda x, r: x * r, learning_rate, ramp), "weight_decay": decay}
 
 
-def muon(rms_rate: float | None, momentum: float, **_: Any) -> Mapping[str, Any]:
+def muon_rate(rms_rate: float | None) -> Mapping[str, Any]:
     if rms_rate not in (None, 0.2):
         raise ValueError("rms_rate must be None or 0.2")
-    adjust = "none" if rms_rate is None else "match_rms_adamw"
-    return {"adjust_lr": adjust, "eps": (1 - momentum) * 1e-7}  # their m is a sum, ours a mean
+    return {"adjust_lr": "none" if rms_rate is None else "match_rms_adamw"}
+
+
+def muon_momentum(momentum: float) -> Mapping[str, Any]:
+    return {"momentum": momentum, "eps": (1 - momentum) * 1e-7}  # their m is a sum, ours a mean
 
 
 ROWS = {
@@ -112,7 +114,6 @@ ROWS = {
         | {"l1_regularization_strength": 0.0, "l2_regularization_strength": 0.0}
         | {"l2_shrinkage_regularization_strength": 0.0},
         {
-            "learning_rate_power": NOTHING,
             "l1_regularization_strength": "l1",
             "l2_regularization_strength": lambda x: {"l2": 2 * x},
             "l2_shrinkage_regularization_strength": lambda x: {"l2_shrinkage": 2 * x},
@@ -143,11 +144,11 @@ ROWS = {
             "muon_a": "ns_a",
             "muon_b": "ns_b",
             "muon_c": "ns_c",
-            "rms_rate": NOTHING,
+            "momentum": muon_momentum,
+            "rms_rate": muon_rate,
         },
         {"eps_in_max": False},
-        muon,
-        "matrices only: Keras gives the others, and embeddings, to AdamW",
+        note="matrices only: Keras gives the others, and embeddings, to AdamW",
     ),
     "Nadam": Row("nadam", ADAM, fixed={"momentum_decay": 1.0, **DECOUPLED}),
     "RMSprop": Row(
@@ -166,9 +167,8 @@ ROWS = {
     "ScheduleFreeAdamW": Row(
         "schedule_free_adamw",
         ADAM | {"learning_rate": 2.5e-3, "epsilon": 1e-8, "warmup_steps": 0},
-        {"warmup_steps": NOTHING},
-        {"weight_lr_power": 0.0},
-        warmup,
+        fixed={"weight_lr_power": 0.0},
+        together=warmup,
     ),
 }
 ABSENT = {

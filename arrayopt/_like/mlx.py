@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from . import NEEDED, NOTHING, Instead, Row, Table, Words, mapped
+from . import NEEDED, Instead, Row, Table, Words, mapped
 
 WORDS: Words = {"learning_rate": "lr", "betas": ("b1", "b2")}
 RATE = {"learning_rate": NEEDED}
@@ -11,19 +11,19 @@ ADAM = RATE | {"betas": [0.9, 0.999], "eps": 1e-8}
 COUPLED, DECOUPLED = {"decay": "coupled"}, {"decay": "decoupled"}
 
 
-def sgd(learning_rate: Any, momentum: float, dampening: float, **_: Any) -> Mapping[str, Any]:
+def sgd(learning_rate: Any, momentum: float, dampening: float) -> Mapping[str, Any]:
     """Dampening from the first gradient on, which makes it a factor of the rate."""
-    return {"lr": mapped(lambda x: x * (1 - dampening), learning_rate)} if momentum else {}
+    factor = 1 - dampening if momentum else 1.0
+    return {"lr": mapped(lambda x: x * factor, learning_rate), "momentum": momentum}
 
 
-def adafactor(
-    learning_rate: Any, relative_step: bool, warmup_init: bool, **_: Any
-) -> Mapping[str, Any]:
+def adafactor(learning_rate: Any, relative_step: bool, warmup_init: bool) -> Mapping[str, Any]:
     if not relative_step and learning_rate is None:
         raise ValueError("relative_step=False needs learning_rate")
     if not relative_step:
-        return {"lr": learning_rate}
-    return {"lr": (lambda k: 1e-6 * (k + 1)) if warmup_init else 1e-2}
+        return {"lr": learning_rate, "relative_step": False}
+    rate = (lambda k: 1e-6 * (k + 1)) if warmup_init else 1e-2
+    return {"lr": rate, "relative_step": True}
 
 
 ROWS = {
@@ -34,12 +34,10 @@ ROWS = {
         | {"beta_1": None, "weight_decay": 0.0, "scale_parameter": True}
         | {"relative_step": True, "warmup_init": False},
         {
-            "learning_rate": NOTHING,
             "eps": ("eps1", "eps2"),
             "decay_rate": lambda x: {"decay_rate": -x},
             "beta_1": lambda x: {"b1": x or 0.0},
             "weight_decay": Instead("MLX multiplies it by the scale of the parameter"),
-            "warmup_init": NOTHING,
         },
         together=adafactor,
     ),
@@ -58,7 +56,6 @@ ROWS = {
     "SGD": Row(
         "sgd",
         RATE | {"momentum": 0.0, "weight_decay": 0.0, "dampening": 0.0, "nesterov": False},
-        {"dampening": NOTHING},
         together=sgd,
     ),
 }
