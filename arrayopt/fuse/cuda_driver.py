@@ -65,6 +65,11 @@ def empty(count: int) -> Any:
     return _cupy().empty(count, np.float64)
 
 
+def address(x: Any) -> int:
+    """Where such memory is."""
+    return int(x.data.ptr)
+
+
 def fetched(x: Any) -> np.ndarray:
     """A copy on the host, which waits for it."""
     return _cupy().asnumpy(x)

@@ -64,16 +64,21 @@ TREE = f"""
     return shared[0];  // for thread 0 alone
   }};"""
 
-# From a row of partial sums for each chunk: each of its blocks adds up one column.
+# From a row of partial sums for each chunk, and each parameter's first one: each of its blocks adds
+# up one column of the chunks of so many parameters.
 REDUCE = f"""
 extern "C" __global__ void __launch_bounds__({THREADS}) kernel(
-    const double* __restrict__ partials, const long long count, double* __restrict__ totals) {{
+    const double* __restrict__ partials, const long long* __restrict__ bounds,
+    const long long each, const int columns, double* __restrict__ sums) {{
+  const int column = blockIdx.x % columns;
+  const long long* const first = bounds + blockIdx.x / columns * each;
+  const long long end = first[each];
   double t = 0.0;
-  for (long long i = threadIdx.x; i < count; i += {THREADS}) {{
-    t += partials[i * gridDim.x + blockIdx.x];
+  for (long long i = first[0] + threadIdx.x; i < end; i += {THREADS}) {{
+    t += partials[i * columns + column];
   }}{TREE}
   t = total(t);
-  if (threadIdx.x == 0) totals[blockIdx.x] = t;
+  if (threadIdx.x == 0) sums[blockIdx.x] = t;
 }}
 """
 

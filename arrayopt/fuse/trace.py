@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import optree
 
+from .._math import total
 from .._namespace import dtype_name
 from .._step import Around, Part, arriving, is_elementwise, is_off, is_zero, measure, move
 from .namespace import XP
@@ -135,7 +136,7 @@ def _traced(what: str, around: Around, sig: Signature, shared: Any, inside: bool
     if what == "finite":
         came = arriving(part, xp)
         bad = xp.where(xp.isfinite(came), xp.zeros_like(came), 1.0)
-        return graph.program({}, {"bad": xp.sum(bad)})
+        return graph.program({}, {"bad": total(bad, xp=xp)})
     names = shared_names(shared)
     like = [graph.input(n, "float64", True) if inside else graph.number(n) for n in names]
     known = optree.tree_unflatten(optree.tree_structure(shared), like)
