@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from ._namespace import dtype_name, namespace, quiet
-from ._step import is_off, keep
+from ._step import is_elementwise, is_off, keep
 from ._transfer import CheckpointError
 from ._tree import Tree
 from .optimizer import Optimizer
@@ -18,7 +18,8 @@ def expected(optimizer: Optimizer, held: Any, on: Any) -> tuple[Tree, dict[str, 
     found: dict[str, Any] = {f"shared/{p}": ((), None) for p in Tree(start).paths}
     xp = namespace(np.zeros(()))
     for path, (_, shape) in held.items():
-        small = np.ones([min(n, 2) for n in shape])  # the rule says which slots are 0-d, or off
+        # the rule says which slots are 0-d, off, or, where it takes whole arrays, of which shape
+        small = np.ones([min(n, 2) for n in shape] if is_elementwise(rule) else shape)
         with quiet(xp):
             slots = rule.init(small, **keep(around, "init", optimizer.hyper), xp=xp)
         for name, slot in zip(slots._fields, slots, strict=True):

@@ -108,7 +108,7 @@ class Optimizer:
         self.decay_mask, self.nonfinite = decay_mask, nonfinite
         self.around = Around(self.rule, reads(self.rule), how, maximize)
         self._off = self._layout(self.hyper)
-        self._known: dict[tuple[int, ...], list[tuple[int, ...]]] = {}  # see _shapes
+        self._known: dict[tuple[int, ...], list[tuple[int, ...]]] = {}  # see shapes
 
     def options(self) -> dict[str, Any]:
         """Every keyword that makes this optimizer again."""
@@ -210,7 +210,7 @@ class Optimizer:
             state,
             off=self._layout(self.hyper | override) if relaid else self._off,
             together=hasattr(self.rule, "share") or self.nonfinite != "propagate",
-            shapes=None if is_elementwise(self.rule) else self._shapes,
+            shapes=None if is_elementwise(self.rule) else self.shapes,
         )
 
     def probe(self, param: Array) -> Plan:
@@ -224,7 +224,7 @@ class Optimizer:
         slots = self.rule.init(probe, **keep(self.around, "init", hyper), xp=namespace(probe))
         return tuple(map(is_off, slots))
 
-    def _shapes(self, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+    def shapes(self, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
         """Those of the slots of a parameter of this shape; () for one that is off."""
         if shape not in self._known:
             probe = np.zeros(shape)

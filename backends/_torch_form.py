@@ -33,6 +33,7 @@ class Form(NamedTuple):
     betas: tuple[str, ...]  # the hyperparameters that are spelled so; two or more, or none
     options: dict[str, Any]  # every keyword and its default
     shared: Any  # the structure of the shared state, or ()
+    each: tuple[str, ...]  # what every step must be given
 
     @property
     def name(self) -> str:
@@ -46,10 +47,11 @@ class Form(NamedTuple):
 
     def each_step(self, loss: Any) -> dict[str, Any]:
         """What the rule must be given in each step: the closure's loss, if anything."""
-        names = each_step(self.core.rule)
-        if names and loss is None:
+        if not self.each:
+            return {}
+        if loss is None:
             raise TypeError(f"{self.core.name}: step needs a closure that returns the loss")
-        return dict.fromkeys(names, torch.as_tensor(loss) if names else None)
+        return dict.fromkeys(self.each, torch.as_tensor(loss))
 
     def check_names(self, names: Any) -> None:
         """Raise for a name that is no keyword."""
@@ -155,9 +157,10 @@ def form_of(rule: Any) -> Form:
     options |= {k: v for k, v in found.items() if k not in ("lr", *betas)}
     options |= {"weight_decay": 0.0, "decay": core.around.decay, "maximize": False}
     options |= {"engine": None}
-    if not hasattr(core.rule, "share"):
-        return Form(core, betas, options, ())
-    return Form(core, betas, options, core.rule.share(**keep(core.around, "share", core.hyper)))
+    shared: Any = ()
+    if hasattr(core.rule, "share"):
+        shared = core.rule.share(**keep(core.around, "share", core.hyper))
+    return Form(core, betas, options, shared, each_step(core.rule))
 
 
 def pack(tree: Any) -> Any:

@@ -25,12 +25,12 @@ DTYPES = ("float32", "float64")
 
 
 def session(dtype: str) -> contextlib.AbstractContextManager[Any]:
-    """The 2024.12 standard, without anything optional."""
+    """The 2024.12 standard, without anything optional but what some rules need: ``linalg``."""
     return xp.ArrayAPIStrictFlags(
         api_version="2024.12",
         boolean_indexing=False,
         data_dependent_shapes=False,
-        enabled_extensions=(),
+        enabled_extensions=("linalg",),
     )
 
 

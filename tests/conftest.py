@@ -12,6 +12,7 @@ import pytest
 
 import arrayopt as ao
 from arrayopt import backends
+from arrayopt._step import is_elementwise
 
 EAGER = ("numpy", "strict", "torch")
 SEED_RULES = (
@@ -21,6 +22,44 @@ SEED_RULES = (
     "maxva_lamadam",
     "maxva_madam",
     "simplified_ademamix",
+)
+# What the exhaustive tests of the machinery run over, each for what it alone asks of it; what every
+# rule promises is in test_every_rule.py. Rules that need the loss in each step are only there.
+REPRESENTATIVE = (
+    "adam",  # the plain one, and what most of the others are near to
+    "adamax",  # an option that makes another program
+    "adan",  # a slot that holds the gradient itself
+    "lamb",  # sums over each parameter
+    "mada",  # state of the whole optimizer, learned from sums over everything
+    "madam",  # exp, and a 0-d slot that stays
+    "maxva_madam",  # a slot that is off, and the most of them
+    "muon",  # whole arrays: no loop over elements
+    "novograd",  # a 0-d slot that each step changes
+    "prodigy",  # sums, state of the whole optimizer, and a slot of the first parameters
+    "schedule_free_adamw",  # other parameters to evaluate with
+    "sgd",  # no slots
+    "yogi",  # slots that do not start at 0
+)
+# Those over which a kernel is compiled for many devices, taken apart and interpreted; every other
+# rule that can be a kernel is compiled and run once.
+TRACED_RULES = (
+    "adam",
+    "adamax",
+    "adan",
+    "amsgrad",
+    "avgrad",
+    "lamb",  # sums over each parameter
+    "laprop",
+    "mada",  # pow, and sums over everything
+    "madam",
+    "maxva_lamadam",
+    "maxva_madam",
+    "novograd",  # sums over each parameter, and a 0-d slot made of them
+    "prodigy",  # sums that need the shared state
+    "schedule_free_adamw",  # pow of 0-d slots that change
+    "sgd",
+    "simplified_ademamix",
+    "yogi",
 )
 
 
@@ -72,10 +111,22 @@ def backend(request: pytest.FixtureRequest) -> Iterator[Any]:
         yield module
 
 
-@pytest.fixture(params=ao.rules.names(), scope="session")
+@pytest.fixture(params=REPRESENTATIVE, scope="session")
 def rule(request: pytest.FixtureRequest) -> str:
-    """Each rule's name in turn."""
+    """The name of each of ``REPRESENTATIVE`` in turn."""
     return str(request.param)
+
+
+@pytest.fixture
+def elementwise(rule: str) -> None:
+    """Skips what has no sense for a rule that works on whole arrays."""
+    if not is_elementwise(ao.rules.find(rule)):
+        pytest.skip("it works on whole arrays")
+
+
+def sums(rule: str) -> bool:
+    """Whether a rule sums over elements, so that one of them is in the numbers of all."""
+    return hasattr(ao.rules.find(rule), "measure")
 
 
 def data(seed: int = 0, steps: int = 10, shape: tuple[int, ...] = (4, 7)) -> Any:

@@ -53,7 +53,7 @@ def test_every_range_of_every_rule_is_enforced(rule):
     found = ao.hyperparameters(ao.rules.find(rule))
     assert found
     for name in found:
-        for value in (math.nan, -1.0, "nonsense"):
+        for value in (math.nan, -1e9, "nonsense")[:: 2 if -1e9 in found[name].legal else 1]:
             with raises(ValueError, f"{rule}: {name} must be in "):
                 ao.Optimizer(rule, **{name: value})
 

@@ -10,9 +10,10 @@ import weakref
 import numpy as np
 import optree
 import pytest
-from conftest import package
+from conftest import package, sums
 
 import arrayopt as ao
+from arrayopt import parity
 from arrayopt._step import measure
 from arrayopt.backends import numpy as numpy_backend
 from arrayopt.backends.numpy import InPlace
@@ -58,8 +59,8 @@ def plans(rule, n, dtype, steps=4, **options):
     params = rng.standard_normal(n).astype(dtype)
     state = opt.init(params)
     for _ in range(steps):
-        # one NaN is everybody's in MADA: nothing would be left to compare
-        grads = rng.standard_normal(n).astype(dtype) if rule == "mada" else hard(rng, n, dtype)
+        # one NaN is everybody's in a sum: nothing would be left to compare
+        grads = rng.standard_normal(n).astype(dtype) if sums(rule) else hard(rng, n, dtype)
         yield opt, params, grads, state
         with np.errstate(all="ignore"):
             params, state = opt.step(params, grads, state)
@@ -75,12 +76,13 @@ def assert_bits(got, want):
 
 
 def exact(rule):
-    return not hasattr(ao.rules.find(rule), "PARITY_EPS")
+    return parity.bound(rule, "torch", 1) == ("ulp", 0.0)
 
 
 # --- the loops are the rule, to the bit
 
 
+@pytest.mark.usefixtures("elementwise")
 @pytest.mark.parametrize("n", [8, 31, 1000, cpu.CHUNK + 13])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_fused_is_eager_to_the_bit(rule, dtype, n):
@@ -99,7 +101,7 @@ def test_fused_is_eager_to_the_bit(rule, dtype, n):
 
 
 def close(got, want, dtype, rule):
-    """Within 32 eps of the eager step: exp is 1 ulp off, scalars of MADA are float64 here."""
+    """Within 32 eps of the eager step: exp is 1 ulp off, sums and scalars are float64 here."""
     eps = np.finfo("float64" if dtype == "float64" else "float32").eps
     for a, b in zip(optree.tree_leaves(got), optree.tree_leaves(want), strict=True):
         a, b = np.asarray(a), np.asarray(b)
@@ -107,9 +109,9 @@ def close(got, want, dtype, rule):
         finite = np.isfinite(b.astype(float)) & np.isfinite(a.astype(float))
         assert np.array_equal(np.isnan(a), np.isnan(b))
         # some of MADA's derivatives are differences of equals: as exact as what they come from
-        scale = np.maximum(np.abs(b[finite].astype(float)), 1.0 if rule == "mada" else 1e-30)
+        scale = np.maximum(np.abs(b[finite].astype(float)), 1.0 if sums(rule) else 1e-30)
         distance = np.abs(a[finite].astype(float) - b[finite].astype(float)) / scale
-        most = max(2 * own, (300 if rule == "mada" else 32) * eps)
+        most = max(2 * own, (300 if sums(rule) else 32) * eps)
         assert distance.size == 0 or distance.max() <= most
 
 
@@ -129,6 +131,7 @@ def test_many_steps_many_parameters(name):
     assert_bits((mine, fused.state.slots), (params, state.slots))
 
 
+@pytest.mark.usefixtures("elementwise")
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_numbers_do_not_depend_on_threads_or_on_the_place_in_a_chunk(rule, dtype):
     rng = np.random.default_rng(2)
@@ -143,13 +146,14 @@ def test_numbers_do_not_depend_on_threads_or_on_the_place_in_a_chunk(rule, dtype
         found.append((x, opt.state.slots, opt.state.shared))
     assert_bits(found[1], found[0])
     assert_bits(found[2], found[0])
-    if rule != "mada":  # whose coefficients are sums over all
+    if not sums(rule):
+        first = ao.Optimizer(rule).init(start).slots  # of one value, it may be of all elements
         part = start[-77:].copy()
         opt = InPlace(part, rule, engine="fused")
         opt.state = opt.state._replace(
             slots=type(found[0][1])(
                 *(s if isinstance(s, tuple) or s.shape else t for s, t in
-                  zip(opt.state.slots, found[0][1], strict=True))
+                  zip(opt.state.slots, first, strict=True))
             )
         )  # fmt: skip
         for _ in range(3):
@@ -300,11 +304,13 @@ def test_sums_are_float64_and_the_same_on_any_number_of_threads(dtype):
         slots=type(state.slots)(*(rng.standard_normal(n).astype("float32") for _ in state.slots))
     )
     todo = opt.plan(params, grads, state, {})
-    want = {k: float(v) for k, v in measure(opt.around, todo.parts[0], xp=todo.xp).items()}
+    want = {
+        k: float(v) for k, v in measure(opt.around, todo.parts[0], state.shared, xp=todo.xp).items()
+    }
     found = []
     for threads in (1, 3):
         step = numpy_backend._numpy_fused.Step(opt, todo, state.shared, threads)
-        (sums,) = step.measure()
+        (sums,) = step.measure(state.shared)
         found.append(sums)
         for k, x in sums.items():
             assert x.dtype == np.float64
@@ -560,9 +566,11 @@ def assembly_of(rule, dtype="float32"):
     part = opt.plan(params, grads, state, {}).parts[0]
     sig = signature(opt.around, part)
     program = trace("move", opt.around, sig, state.shared)
-    return program, engine.columns(opt.rule, sig)
+    sums = engine.summed("move", opt.around, sig, state.shared)
+    return program, engine.columns(opt.rule, sig, sums)
 
 
+@pytest.mark.usefixtures("elementwise")
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_every_rule_is_a_loop_of_vectors(rule, dtype):
     program, columns = assembly_of(rule, dtype)
@@ -711,6 +719,7 @@ def situation(rule, options):
     return opt, part, state, sets
 
 
+@pytest.mark.usefixtures("elementwise")
 def test_without_any_one_operation_the_numbers_are_others(rule):
     for options in SITUATIONS.get(rule, [{}]):
         opt, part, state, sets = situation(rule, options)

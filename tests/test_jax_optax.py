@@ -20,7 +20,7 @@ import unittest
 from typing import Any
 
 import pytest
-from conftest import adapter, package
+from conftest import REPRESENTATIVE, adapter, package
 
 J = adapter("jax")
 jax, jnp, optax = package("jax"), package("jax.numpy"), package("optax")
@@ -29,7 +29,11 @@ package("sklearn")
 alias_test = package("optax._src.alias_test")
 contrib_test = package("optax.contrib._common_test")
 HALF = ("float16", "bfloat16")
-RATES: dict[str, dict[str, Any]] = {"sgd": {"learning_rate": 1e-3, "momentum": 0.9}}
+RATES: dict[str, dict[str, Any]] = {
+    "lamb": {"learning_rate": 1e-3},
+    "prodigy": {"learning_rate": 1e-1},
+    "sgd": {"learning_rate": 1e-3, "momentum": 0.9},
+}
 
 
 def options(rule: str) -> dict[str, Any]:
@@ -89,6 +93,8 @@ def test_alias_optimization(rule: str, target: str) -> None:
 
 @pytest.mark.parametrize("target", ["matrix_parabola", "mixed_tensor_target"])
 def test_contrib_optimizers(rule: str, target: str) -> None:
+    if rule == "schedule_free_adamw":
+        pytest.skip("the test knows optax's state of that rule and looks into it")
     setup = reachable(rule, getattr(contrib_test, f"_setup_{target}"))
     contrib("test_optimizers")(rule, options(rule), target=setup, dtype="float32")
 
@@ -170,7 +176,7 @@ mesh = jax.make_mesh((8,), ("x",), axis_types=(jax.sharding.AxisType.Auto,))
 there = {"w": NamedSharding(mesh, P("x", None)), "b": NamedSharding(mesh, P())}
 here = {"w": np.linspace(-1, 1, 64, dtype=np.float32).reshape(16, 4), "b": np.ones(4, np.float32)}
 same = lambda x, like: x.sharding.is_equivalent_to(like, x.ndim)
-for rule in ao.rules.names():
+for rule in RULES:
     for name in cases:
         body = inspect.unwrap(getattr(shipped.ShardingTest, name + "_adam"))
         body(shipped.ShardingTest(name + "_adam"), getattr(J, rule)(1.0))
@@ -212,7 +218,11 @@ print("ok")
 def test_shipped_sharding_on_eight_devices() -> None:
     """In a process of its own: the number of devices is settled once."""
     done = subprocess.run(
-        [sys.executable, "-c", SHARDING], capture_output=True, text=True, timeout=250, check=False
+        [sys.executable, "-c", SHARDING.replace("RULES", repr(REPRESENTATIVE))],
+        capture_output=True,
+        text=True,
+        timeout=250,
+        check=False,
     )
     assert done.returncode == 0, done.stderr[-4000:]
     assert done.stdout.endswith("ok\n")

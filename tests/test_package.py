@@ -3,7 +3,6 @@
 import re
 import subprocess
 import sys
-import time
 import zipfile
 from pathlib import Path
 
@@ -80,21 +79,12 @@ def test_rules_are_one_screen_and_import_only_helpers():
     for name in ao.rules.names():
         text = (ROOT / "arrayopt" / "rules" / f"{name}.py").read_text()
         imports = set(re.findall(r"^from (\S+) import|^import (\S+)", text, re.M))
-        allowed = {"typing", ".._math", ".._types", ".maxva_madam"}
+        allowed = {"math", "typing", ".._math", ".._types", ".maxva_madam"}
         assert {a or b for a, b in imports} <= allowed, name
         code = text.split('"""', 2)[2]
-        assert len(code.splitlines()) <= (170 if name == "mada" else 100), name
-
-
-def test_a_rule_dropped_into_the_folder_is_found(tmp_path):
-    source = (ROOT / "arrayopt" / "rules" / "sgd.py").read_text()
-    new = ROOT / "arrayopt" / "rules" / f"temporary_{int(time.time())}.py"
-    new.write_text(source)
-    try:
-        out = python(f"import arrayopt as ao; print(ao.Optimizer('{new.stem}', lr=0.5).name)")
-        assert out.strip() == new.stem
-    finally:
-        new.unlink()
+        whole = "def share(" in code  # state of the whole optimizer takes three more functions
+        most = 170 if name == "mada" else 120 if whole else 100
+        assert len(code.splitlines()) <= most, name
 
 
 def blocks(document):
@@ -117,6 +107,6 @@ def test_readme_shows_running_code_by_line_15():
     assert any(line.startswith("```python") for line in lines[:15])
 
 
-def test_readme_names_every_rule():
-    text = (ROOT / "README.md").read_text()
+def test_the_documents_name_every_rule():
+    text = (ROOT / "docs" / "oracles.md").read_text()
     assert [r for r in ao.rules.names() if f"`{r}`" not in text] == []

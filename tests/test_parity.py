@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
-from conftest import adapter, package
+from conftest import adapter, package, sums
 
 from arrayopt import parity
 
 STEPS = 100
+PROMISED = ("adam", "adamax", "adan", "maxva_madam", "schedule_free_adamw", "sgd", "yogi")  # bits
 
 
 def row(rule, name, dtype, steps=STEPS):
@@ -41,11 +42,14 @@ def test_half_bound_is_kept(rule, name, dtype):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_promise_of_bits_is_made_where_it_must_be(rule, dtype):
-    own = hasattr(parity.rules.find(rule), "PARITY_EPS")
-    assert own == (rule in ("madam", "mada"))  # exp, and sums over elements
+    found = parity.rules.find(rule)
     unit, most = parity.bound(rule, "torch", STEPS)
-    assert (unit, most) == (("eps", 100.0) if own else ("ulp", 0.0))
-    assert parity.bound(rule, "jax", STEPS) == ("eps", 100.0 if own else 4.0)
+    own = sums(rule) or hasattr(found, "PARITY_EPS")
+    assert unit == ("eps" if own else "ulp")
+    assert most == getattr(found, "PARITY_EPS", 100.0 if own else 0.0)
+    assert own == (rule not in PROMISED)
+    jax = getattr(found, "CONTRACTED_EPS", 4.0)
+    assert parity.bound(rule, "jax", STEPS) == ("eps", most if own else jax)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])

@@ -11,15 +11,19 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from conftest import REPRESENTATIVE
 
 import arrayopt as ao
+from arrayopt import parity
+from arrayopt._step import is_elementwise
 
 torch = pytest.importorskip("torch")
 
 import arrayopt.backends.torch as adapter  # noqa: E402
 from arrayopt.backends.torch import CLASSES, MADA, SGD, Adam, Adamax, AMSGrad, Madam  # noqa: E402
 
-every = pytest.mark.parametrize("cls", CLASSES.values(), ids=list(CLASSES))
+SOME = {k: cls for k, cls in CLASSES.items() if cls._form.core.name in REPRESENTATIVE}
+every = pytest.mark.parametrize("cls", SOME.values(), ids=list(SOME))
 SCHEDULED = torch.optim.lr_scheduler.OneCycleLR
 
 
@@ -97,15 +101,8 @@ def test_its_signature_is_the_rules(cls):
 
 
 def test_there_is_a_class_for_every_rule_by_its_name():
-    assert (
-        list(CLASSES)
-        == [
-            *("Adam", "Adamax", "Adan", "AMSGrad", "AVGrad", "LaProp", "MADA", "Madam", "LaMAdam"),
-            *("MAdam", "SGD", "SimplifiedAdEMAMix", "Yogi"),
-        ]
-        or len(CLASSES) > 13
-    )
-    assert len(CLASSES) == len(ao.rules.names())
+    assert {"Adam", "AMSGrad", "LaMAdam", "SimplifiedAdEMAMix"} <= {*CLASSES}
+    assert sorted(c._form.core.name for c in CLASSES.values()) == ao.rules.names()
     assert str(inspect.signature(Madam)).startswith(
         "(params, lr: float | torch.Tensor = 0.01, *, p_scale: float | torch.Tensor = 3.0,"
     )
@@ -168,7 +165,9 @@ def test_errors_of_groups():
 @pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16", "float16"])
 @every
 def test_equals_the_optimizer_over_trees_bit_for_bit(cls, dtype, engine):
-    exact = engine == "eager" or not hasattr(rule_of(cls), "PARITY_EPS")
+    if engine == "fused" and not is_elementwise(rule_of(cls)):
+        pytest.skip("it works on whole arrays")
+    exact = engine == "eager" or parity.bound(cls._form.core.name, "torch", 1)[0] == "ulp"
     wide = "float64" if dtype == "float64" else "float32"
     most = 0 if exact else 100 * torch.finfo(getattr(torch, wide)).eps
 
@@ -406,7 +405,7 @@ def test_a_rule_may_hand_on_its_slots():
 
 
 def test_gradients_are_not_written_to():
-    for cls in CLASSES.values():
+    for cls in SOME.values():
         p = leaf(torch.ones(2, dtype=torch.complex64))
         opt = cls([p], weight_decay=0.1, maximize=True)
         p.grad = torch.full((2,), 0.5 + 0.25j).conj()  # a view that remembers to conjugate
@@ -419,7 +418,7 @@ def test_gradients_are_not_written_to():
 
 
 def test_non_contiguous_parameters_and_gradients():
-    for cls in CLASSES.values():
+    for cls in SOME.values():
         base = torch.arange(1.0, 25.0).reshape(4, 6) / 10
         views = [leaf(base), torch.nn.Parameter(base.clone().t())]
         opts = [cls([v]) for v in views]
@@ -557,7 +556,7 @@ def test_sharded_parameters():
     try:
         mesh = DeviceMesh("cpu", [0])
         split = lambda x: distribute_tensor(x, mesh, [Shard(0)])  # noqa: E731
-        for cls in CLASSES.values():
+        for cls in SOME.values():
             x, g = torch.linspace(-1, 1, 24).reshape(6, 4), torch.linspace(2, -3, 24).reshape(6, 4)
             p, q = torch.nn.Parameter(split(x.clone())), leaf(x)
             opts = [cls([y], weight_decay=0.1) for y in (p, q)]

@@ -11,6 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from .. import rules
+from .._schema import each_step
+from .._step import is_elementwise
 from ..optimizer import Optimizer
 from .problem import Entry, Problem, roof
 
@@ -195,6 +198,11 @@ def missing(name: str) -> str | None:
 
 def takes_part(name: str, rule: str, dtype: str) -> bool:
     """Whether a contestant has the rule and the dtype."""
+    found = rules.find(rule)
+    if each_step(found):  # there is no loss here
+        return False
+    if not is_elementwise(found) and name.endswith(("fused", "blocks", "roof numpy", "roof torch")):
+        return False
     has: dict[str, Container[str]] = {"optax": OPTAX, "keras": KERAS}
     has |= {"pytorch_optimizer": PYTORCH_OPTIMIZER}
     has |= {"arrayopt jax": {*OPTAX, *KERAS}}  # alone it would show nothing

@@ -13,7 +13,7 @@ With :math:`g` the gradient at step :math:`t = 1, 2, \dots`, :math:`m_0 = \mu_0 
     p &\leftarrow p - \eta\, \{m, \text{ or with nesterov: } q + \gamma m\}
 
 Tieleman & Hinton, *Lecture 6.5: rmsprop*, Neural Networks for Machine Learning, Coursera 2012,
-http://www.cs.toronto.edu/~tijmen/csc321/slides/lecture_slides_lec6.pdf. Centered: Graves,
+https://www.cs.toronto.edu/~tijmen/csc321/slides/lecture_slides_lec6.pdf. Centered: Graves,
 *Generating Sequences With Recurrent Neural Networks*, 2013, equations 38-45,
 https://arxiv.org/abs/1308.0850.
 
