@@ -5,7 +5,7 @@ They use the Array API alone, propagate NaN, and never branch on data.
 
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ._types import Array, Namespace, Scalar
 
@@ -76,13 +76,13 @@ def widest(dtype: object, *, xp: Namespace) -> object:
     return info.dtypes(kind="real floating").get("float64", dtype)
 
 
-def packed(arrays: list[Array], *, like: Array, xp: Namespace) -> Array:
+def packed(arrays: Sequence[Array], *, like: Array, xp: Namespace) -> Array:
     """Arrays of any shapes one after another in one 1-d array; none of them is an empty one."""
     flat = [xp.reshape(x, (math.prod(x.shape),)) for x in (like, *arrays)]
     return xp.concat([flat[0][:0], *flat[1:]])
 
 
-def unpacked(flat: Array, shapes: list[tuple[int, ...]], *, xp: Namespace) -> list[Array]:
+def unpacked(flat: Array, shapes: Sequence[tuple[int, ...]], *, xp: Namespace) -> list[Array]:
     """The arrays of these shapes that :func:`packed` has put into one."""
     found, start = [], 0
     for shape in shapes:

@@ -11,6 +11,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ STEPS = 30
 TOLERANCE = 1e-12  # of the largest value the element had
 SHAPES = {"w": (6, 5), "b": (9,), "s": ()}
 MATRICES = {"w": (6, 5), "v": (3, 7), "b": (9,)}  # for rules that look at rows and columns
+TENSORS = {"w": (5, 4), "v": (3, 4), "b": (9,), "s": (), "c": (4, 2, 3)}  # for those with spectra
 Tree = dict[str, np.ndarray]
 Problem = tuple[Tree, list[Tree]]
 Path = np.ndarray  # every element of every parameter after each step, (steps, elements)
@@ -41,13 +43,15 @@ def problem(steps: int = STEPS, kind: str = "pauses", seed: int = 20) -> Problem
     small beside what they move, so that an error in the move shows.
 
     Args:
-        kind: "pauses"; "dense", where no gradient is 0; or "matrices", of other shapes and dense.
+        kind: "pauses"; "dense", where no gradient is 0; "matrices", of other shapes and dense; or
+            "tensors", of yet others, dense and all of one magnitude.
     """
     rng = np.random.default_rng(seed)
     params: Tree = {}
     grads: list[Tree] = [{} for _ in range(steps)]
-    for name, shape in (MATRICES if kind == "matrices" else SHAPES).items():
+    for name, shape in {"matrices": MATRICES, "tensors": TENSORS}.get(kind, SHAPES).items():
         scale = 10 ** rng.uniform(-5.5, 2.5, shape)
+        scale = np.ones(shape) if kind == "tensors" else scale
         params[name] = frozen(np.asarray(0.1 * rng.standard_normal(shape)))
         first, dead = rng.random(shape) < 1 / 3, np.arange(math.prod(shape)).reshape(shape) == 1
         for t in range(steps):
@@ -121,9 +125,13 @@ def run_optax(
 
 
 def run_keras(cls: str, options: dict[str, Any], params: Tree, grads: Sequence[Tree]) -> Path:
-    """The same by a class of keras.optimizers on its JAX backend, in 64-bit mode."""
+    """The same by a class of keras.optimizers on its JAX backend, in 64-bit mode.
+
+    Keras computes means and norms in float32 even then, unless a table of its own says otherwise.
+    """
     jax, keras = pytest.importorskip("jax"), pytest.importorskip("keras")
-    with jax.enable_x64(True):
+    table = importlib.import_module("keras.src.backend.common.dtypes").BIT64_TO_BIT32_DTYPE
+    with jax.enable_x64(True), mock.patch.dict(table, {"float64": "float64"}):
         before = keras.config.floatx()
         keras.config.set_floatx("float64")
         try:
