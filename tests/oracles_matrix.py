@@ -525,12 +525,12 @@ ORACLES = [*MUON, *ADAFACTOR, *SM3, *SHAMPOO, *SOAP]
 
 ONE_LENGTH = "all of one length"
 LONG = "no axis in the tests is so long"
-SEEN = "on torch, in test_muon.py"
+SEEN = "on torch, in test_matrix_rules.py"
 EQUIVALENT = [
     ("muon", "rows > columns", "rows >= columns", "turned or not, only the cost differs"),
     ("muon", "rows > columns", "rows <= columns", "turned or not, only the cost differs"),
     ("muon", "xp.astype(x, _bfloat16(xp)) if bfloat16 else x", "x", SEEN),
-    ("muon", "ELEMENTWISE = False", "ELEMENTWISE = True", "on blocks, in test_muon.py"),
+    ("muon", "ELEMENTWISE = False", "ELEMENTWISE = True", "on blocks, in test_matrix_rules.py"),
     ("muon", "(param.shape[0], -1)", "(param.shape[0], -2)", "to NumPy -2 is -1"),
     ("muon", "(-1, param.shape[-1])", "(-2, param.shape[-1])", "to NumPy -2 is -1"),
     ("sm3", "strict=True", "strict=False", ONE_LENGTH),

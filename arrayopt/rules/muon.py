@@ -45,9 +45,9 @@ from .._types import Array, Decay, Epsilon, Namespace, Range, Rate, Scalar, Weig
 
 DECAY = "decoupled"  # torch.optim.Muon
 ELEMENTWISE = False
-# Sums in another order, and the first iterations multiply small singular values, with the rounding
-# in them, by 3.4 each.
-PARITY_EPS = 1000
+# Sums in another order, and the iterations multiply small singular values, with the rounding in
+# them, by up to 3.4 each. A step is small beside the parameter.
+PARITY_EPS = 50
 Number = Annotated[Scalar, Range("(-inf, inf)")]
 
 

@@ -16,8 +16,9 @@ With :math:`g` the gradient of a parameter of :math:`k` axes at step :math:`t = 
 
 A vector is preconditioned by a full matrix, as in full-matrix Adagrad; a scalar is a vector of one
 element. An axis longer than ``max_size`` keeps only the diagonal of its :math:`H`. The roots come
-from an eigendecomposition, :math:`O(n^3)` for an axis of length n: ``interval=20`` is a common
-choice for networks. Under a trace other than JAX's they are computed in every step, and not taken.
+from an eigendecomposition, :math:`O(n^3)` for an axis of length n: ``interval=20`` makes it rare.
+Under a trace other than JAX's it runs in every step, whether its roots are taken or not. Dask has
+none. Eigenvalues below n times the dtype's eps of the largest are rounding, and are raised to that.
 
 Gupta, Koren & Singer, *Shampoo: Preconditioned Stochastic Tensor Optimization*, ICML 2018,
 Algorithms 1 and 2, https://arxiv.org/abs/1802.09568.
@@ -36,7 +37,8 @@ from .._types import Array, Fraction, Namespace, Off, Positive, Rate, Scalar
 
 DECAY = "coupled"  # pytorch_optimizer
 ELEMENTWISE = False
-# An error of one eps in H is one of eps / (2k) times H's condition number in the smallest root.
+# An error of one eps of the largest eigenvalue may be far more than the smallest one, whose root is
+# the largest. In float32 less: see above.
 PARITY_EPS = 1e6
 
 
@@ -113,4 +115,5 @@ def _root(h: Array, eps: Scalar, power: float, xp: Namespace) -> Array:
     if len(h.shape) == 1:
         return (h + eps) ** power
     values, Q = xp.linalg.eigh(h)
-    return (Q * (xp.maximum(values, 0.0) + eps) ** power) @ xp.matrix_transpose(Q)
+    noise = h.shape[0] * xp.finfo(h.dtype).eps * xp.max(values)
+    return (Q * (xp.maximum(values, noise) + eps) ** power) @ xp.matrix_transpose(Q)

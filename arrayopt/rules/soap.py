@@ -23,7 +23,7 @@ each has its own matrix and basis. An axis longer than ``max_size``, a scalar, a
 Where the first gradient has a null space of two or more dimensions along an axis (the longer axis
 of a matrix of n by n + 2; vectors of 3 with ``precondition_1d``), the basis of that space is the
 eigensolver's choice: libraries then take other steps, each of them as good. Under a trace other
-than JAX's the bases are computed in every step.
+than JAX's the bases are computed in every step, whether they are taken or not. Dask has no eigh.
 
 Vyas et al., *SOAP: Improving and Stabilizing Shampoo using Adam*, ICLR 2025, Algorithm 3,
 https://arxiv.org/abs/2409.11321.
@@ -100,7 +100,7 @@ def update(
         sorted_v, bases = v, []
         for i, h, q in zip(axes, H, Q, strict=True):
             hq = h @ q
-            order = xp.argsort(xp.sum(q * hq, axis=0), descending=True)
+            order = xp.argsort(-xp.sum(q * hq, axis=0))  # MLX knows no descending
             sorted_v = xp.take(sorted_v, order, axis=i)
             bases.append(xp.linalg.qr(xp.take(hq, order, axis=1))[0])
         return sorted_v, *bases

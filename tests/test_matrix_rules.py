@@ -1,4 +1,4 @@
-"""Muon where its oracles do not look: bfloat16, blocks, whole numbers."""
+"""Rules of whole matrices where their oracles do not look: bfloat16, in place, rounding."""
 
 import numpy as np
 import pytest
@@ -70,3 +70,19 @@ def test_not_in_pieces(rule):
     x = np.ones((3, 2))
     with pytest.raises(TypeError, match=f"{rule}: no engine 'blocks': the rule works on whole"):
         InPlace(x, rule, engine="blocks").step(x.copy())
+
+
+def test_shampoos_root_of_rounding():
+    """A sum of few products has eigenvalues of 0: with eps far below the rounding of the largest,
+    what is computed of them must not decide the step."""
+    rng = np.random.default_rng(0)
+    grads = [np.exp(2 * rng.standard_normal()) * rng.standard_normal(50) for _ in range(20)]
+    ends = {}
+    for dtype in (np.float32, np.float64):
+        opt, p = ao.Optimizer("shampoo", lr=1.0), np.zeros(50, dtype)
+        state = opt.init(p)
+        for g in grads:
+            p, state = opt.step(p, g.astype(dtype), state)
+        ends[dtype] = p
+    far = np.linalg.norm(ends[np.float32] - ends[np.float64]) / np.linalg.norm(ends[np.float64])
+    assert far < 0.01
