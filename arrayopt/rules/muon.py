@@ -12,8 +12,8 @@ With :math:`g` the gradient of a matrix at step :math:`t = 1, 2, \dots` and :mat
 
 :math:`s = \sqrt{\max(1, \mathrm{out} / \mathrm{in})}` for ``adjust_lr="original"``,
 :math:`0.2 \sqrt{\max(\mathrm{out}, \mathrm{in})}` for ``"match_rms_adamw"`` (a step as long as
-AdamW's) and 1 for ``"none"``. The five steps bring every singular value of :math:`d` near 1 (0.7
-to 1.2), if it is not 1000 times smaller than the norm.
+AdamW's) and 1 for ``"none"``. The five steps bring every singular value of :math:`d` near 1 (0.68
+to 1.21) that is not over 600 times smaller than the norm.
 
 A parameter of more than two axes is taken as a matrix: (first axis, all others), as convolutions
 are stored in torch; with ``layout="in_out"`` (JAX, Keras) it is (all others, last axis), and its

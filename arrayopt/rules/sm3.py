@@ -17,7 +17,7 @@ each element, which makes of it Adagrad.
 Anil et al., *Memory-Efficient Adaptive Optimization*, NeurIPS 2019, Algorithm SM3-II,
 https://arxiv.org/abs/1901.11150.
 
-Deviations from the paper: :math:`\epsilon`, and :math:`\beta_2`, which the authors' code has. Equal
+Deviations from the paper: :math:`\epsilon` and :math:`\beta_2`, which both frameworks have. Equal
 to ``optax.sm3`` with ``momentum=0.9, eps=1e-8``, which has no scalars. pytorch_optimizer's ``beta``
 is b2 (its 0 is our 1), and with it an accumulator never falls: ``monotone=True``.
 """
