@@ -174,12 +174,14 @@ class Device:
 
     Attributes:
         launches, sends: what there was so far.
+        memories: what each launch did to memory, where PTX is interpreted.
         now: what stands for the current stream.
     """
 
     def __init__(self, kernels: Callable[[str, "Device"], Function]) -> None:
         self._kernels = kernels
         self.launches: list[Launch] = []
+        self.memories: list[ptx.Memory] = []
         self.sends: list[np.ndarray] = []
         self.fetches: list[int] = []  # how many numbers
         self.now = 0
@@ -209,6 +211,9 @@ class Device:
     def empty(self, count: int) -> Any:
         return self._new(np.full(count, np.nan))
 
+    def address(self, x: Any) -> int:
+        return address(x)
+
     def fetched(self, x: Any) -> np.ndarray:
         self.fetches.append(x.size)
         low = address(x)
@@ -223,7 +228,7 @@ class Device:
         return self.wrap(x)
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> "Device":
-        for name in ("loaded", "on", "stream", "sent", "empty", "fetched"):
+        for name in ("loaded", "on", "stream", "sent", "empty", "address", "fetched"):
             monkeypatch.setattr(cuda_driver, name, getattr(self, name))
         return self
 
@@ -249,8 +254,8 @@ def by_ptx(
 
     def function(source: str, device: Device) -> Function:
         def run(grid: tuple[int], block: tuple[int], args: tuple[Any, ...]) -> None:
-            device.memory = ptx.Memory(device.arrays)
-            made(source)(grid[0], block[0], [raw(x) for x in args], device.memory)
+            device.memories.append(ptx.Memory(device.arrays))
+            made(source)(grid[0], block[0], [raw(x) for x in args], device.memories[-1])
 
         return run
 

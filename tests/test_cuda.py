@@ -8,27 +8,31 @@ only a device can show is in ``test_gpu.py``.
 import math
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gpu_host
 import numpy as np
 import optree
 import pytest
-from conftest import adapter, package
+from conftest import TRACED_RULES, adapter, package
 from gpu_host import Device
 
 import arrayopt as ao
+from arrayopt._math import scalar, total
 from arrayopt._namespace import namespace
 from arrayopt._plan import Plan
-from arrayopt._schema import hyperparameters
-from arrayopt._step import is_off
+from arrayopt._schema import each_step, hyperparameters
+from arrayopt._step import is_elementwise, is_off
 from arrayopt.fuse import cuda, cuda_driver, cuda_source
 from arrayopt.fuse.namespace import XP
-from arrayopt.fuse.program import Program
+from arrayopt.fuse.program import FUNCTIONS, Program
 from arrayopt.fuse.symbols import Graph
 from arrayopt.fuse.trace import shared_names, signature
 
-RULES = ao.rules.names()
+OTHER_RULES = [
+    x for x in ao.rules.names() if x not in TRACED_RULES and is_elementwise(ao.rules.find(x))
+]
+traced = pytest.mark.parametrize("rule", TRACED_RULES)
 DTYPES = ("float32", "float64", "float16", "bfloat16")
 ARCHITECTURES = (75, 80, 90, 100, 120)
 SIZES = (700, 1, 257)  # several chunks of CHUNK, one element, an odd end
@@ -94,12 +98,13 @@ def numpy_dtype(name: str) -> Any:
     return package("ml_dtypes").bfloat16 if name == "bfloat16" else np.dtype(name)
 
 
-def problem(rule: str, dtype: str, steps: int = 3, sizes: Any = SIZES) -> tuple[Any, Any]:
+def problem(rule: Any, dtype: str, steps: int = 3, sizes: Any = SIZES) -> tuple[Any, Any]:
     """Parameters, which are finite, and gradients; finite too where all are summed up."""
     kind = numpy_dtype(dtype)
     whole = tuple(x for x in SPECIAL if abs(x) < 1e9)
     params = [values(kind, n, i, whole) for i, n in enumerate(sizes)]
-    special = whole if hasattr(ao.rules.find(rule), "measure") else SPECIAL
+    found = rule if not isinstance(rule, str) else ao.rules.find(rule)
+    special = whole if hasattr(found, "measure") else SPECIAL
     grads = [
         [values(kind, n, 10 * (step + 1) + i, special) for i, n in enumerate(sizes)]
         for step in range(steps)
@@ -130,15 +135,22 @@ def engine(opt: ao.Optimizer, todo: Plan, shared: Any, device: Device) -> cuda.S
     return cuda.Step(opt.around, rows, first.values | {"t": first.t}, shared, guarded=guarded)
 
 
+def places(shared: Any, device: Device) -> dict[str, int]:
+    """The addresses of shared state, which kernels may touch from now on."""
+    if shared == ():
+        return {}
+    leaves = optree.tree_leaves(shared)
+    device.arrays += leaves
+    return {k: x.ctypes.data for k, x in zip(shared_names(shared), leaves, strict=True)}
+
+
 def moved(opt: ao.Optimizer, todo: Plan, state: Any, device: Device) -> ao.State:
     """A step in place by the engine; the state after it."""
     step = engine(opt, todo, state.shared, device)
+    sums = step.measure(places(state.shared, device))
     with np.errstate(all="ignore"):
-        shared = opt.adapt(todo.parts, state.shared, step.measure(), todo.xp)
-    leaves = [] if shared == () else optree.tree_leaves(shared)
-    device.arrays += leaves
-    names = shared_names(shared) if leaves else []
-    step.move({k: x.ctypes.data for k, x in zip(names, leaves, strict=True)})
+        shared = opt.adapt(todo.parts, state.shared, sums, todo.xp)
+    step.move(places(shared, device))
     return state._replace(step=state.step + 1, shared=shared)
 
 
@@ -165,32 +177,35 @@ def difference(got: np.ndarray, want: np.ndarray, eps: float, least: float = 0) 
     return f"{wrong.sum()} of {got.size}: {got[wrong][:3]}, not {want[wrong][:3]}"
 
 
-def unit(rule: str, dtype: str) -> float:
+def unit(rule: Any, dtype: str) -> float:
     """How far a rule's numbers may be apart, relative to an array's largest."""
     wide = "float32" if dtype in ("float16", "bfloat16") else dtype
-    promised = getattr(ao.rules.find(rule), "PARITY_EPS", 0)
+    found = rule if not isinstance(rule, str) else ao.rules.find(rule)
+    # sums are added up in another order
+    promised = getattr(found, "PARITY_EPS", 4 * hasattr(found, "measure"))
     return promised * EPS[wide] and max(promised * EPS[wide], EPS[dtype] * (dtype != wide))
 
 
-def check(rule: str, dtype: str, device: Device, hyper: dict[str, Any]) -> None:
+def check(rule: Any, dtype: str, device: Device, hyper: dict[str, Any]) -> None:
     """Steps in place by the engine beside NumPy's, which start from the same numbers."""
     opt = ao.Optimizer(rule, **hyper)
     params, grads = problem(rule, dtype)
+    needed = dict.fromkeys(each_step(opt.rule), 0.7)
     with np.errstate(all="ignore"):
         state = opt.init(params)
     for g in grads:
         mine, own = optree.tree_map(np.array, (params, state))
-        todo = opt.plan(mine, g, own, {})
+        todo = opt.plan(mine, g, own, needed)
         before = optree.tree_map(np.copy, g)
         after = moved(opt, todo, own, device)
         with np.errstate(all="ignore"):
-            params, state = opt.step(params, g, state)
+            params, state = opt.step(params, g, state, **needed)
         assert after.step == state.step
         compare(rule, dtype, (g, mine, own.slots), (before, params, state.slots))
         compare_shared(after.shared, state.shared)
 
 
-def compare(rule: str, dtype: str, got: Any, want: Any) -> None:
+def compare(rule: Any, dtype: str, got: Any, want: Any) -> None:
     """Gradients, parameters and slots of the engine beside those of NumPy."""
     slots = got[2]._fields
     wide = "float64" if dtype == "float64" else "float32"
@@ -216,20 +231,27 @@ def compare_shared(got: Any, want: Any) -> None:
 # --- numbers
 
 
+@traced
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_compiled_for_the_host_it_is_numpy(rule, dtype, folder, monkeypatch):
     device = Device(gpu_host.by_gpp(folder)).install(monkeypatch)
     hypers = variants(rule) if dtype == "float32" else [{}]
     slow = hasattr(ao.rules.find(rule), "measure")  # 256 real threads for each of its sums
-    for hyper in hypers[::5] if slow else hypers:
+    for hyper in hypers[::11] if slow else hypers:
         check(rule, dtype, device, hyper)
 
 
+@pytest.mark.parametrize("rule", OTHER_RULES)
+def test_every_other_rule(rule, folder, monkeypatch):
+    check(rule, "float32", Device(gpu_host.by_gpp(folder)).install(monkeypatch), {})
+
+
+@traced
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("arch", [80, 120])  # two generations of the compiler
 def test_interpreted_ptx_is_numpy(rule, dtype, arch, monkeypatch):
     package("cupy")
-    if (rule, dtype) == ("mada", "float64"):
+    if rule in ("mada", "schedule_free_adamw") and dtype == "float64":
         pytest.skip("its PTX calls a function, pow, which the interpreter has not")
     check(rule, dtype, Device(gpu_host.by_ptx(arch)).install(monkeypatch), {})
 
@@ -260,13 +282,14 @@ def check_gaps(rule: str, how: str, device: Device) -> None:
 
 @pytest.mark.parametrize("how", ["turned", "gaps", "backwards"])
 @pytest.mark.parametrize("engine_of", ["g++", "PTX"])
-@pytest.mark.parametrize("rule", ["adam", "mada", "madam"])
+@pytest.mark.parametrize("rule", ["adam", "mada", "madam", "novograd"])
 def test_arrays_with_gaps(rule, how, engine_of, folder, monkeypatch):
     package("cupy")
     kernels = gpu_host.by_gpp(folder) if engine_of == "g++" else gpu_host.by_ptx(90)
     check_gaps(rule, how, Device(kernels).install(monkeypatch))
 
 
+@traced
 @pytest.mark.parametrize("shape", [(), (0,), (3, 0), (1, 1)])
 def test_any_shape(shape, rule, folder, monkeypatch):
     device = Device(gpu_host.by_gpp(folder)).install(monkeypatch)
@@ -284,7 +307,7 @@ def test_nothing_to_move(monkeypatch):
     device = Device(None).install(monkeypatch)
     opt = ao.Optimizer("adam", nonfinite="raise")
     step = cuda.Step(opt.around, [], {}, (), guarded=True)
-    assert step.finite() == step.measure() == []
+    assert step.finite() == step.measure({}) == []
     step.move({})
     assert device.launches == []
 
@@ -344,7 +367,7 @@ def measured(dtype: str, device: Device, scale: float = 1.0) -> tuple[Any, Any, 
             x[...] = scale * rng.standard_normal(x.shape)
     todo = opt.plan(params, grads[0], state, {})
     step = engine(opt, todo, state.shared, device)
-    return todo, step.measure(), step
+    return todo, step.measure(places(state.shared, device)), step
 
 
 def check_sums(dtype: str, device: Device) -> None:
@@ -356,7 +379,32 @@ def check_sums(dtype: str, device: Device) -> None:
         terms = np.concatenate(products).astype(float)
         size = math.fsum(np.abs(terms))
         assert abs(float(found) - math.fsum(terms)) <= 2e-15 * size  # of float64 accumulation
-    assert step.measure() == [sums]  # the order is always the same
+    again = step.measure(places(ao.Optimizer("mada").init(todo.parts[0].param).shared, device))
+    assert again == [sums]  # the order is always the same
+
+
+def check_own_sums(device: Device) -> None:
+    """LAMB's and NovoGrad's sums over each parameter beside exact ones."""
+    for rule, names in (("lamb", ("pp", "uu")), ("novograd", ("gg",))):
+        opt = ao.Optimizer(rule)
+        rng = np.random.default_rng(7)
+        params = [rng.standard_normal(n).astype("f4") for n in (*SIZES, 0, 900)]
+        grads = [rng.standard_normal(x.shape).astype("f4") for x in params]
+        state = opt.init(params)
+        todo = opt.plan(params, grads, state, {})
+        step = engine(opt, todo, (), device)
+        assert step.measure({}) == []  # they are for no shared state
+        (batch,) = step.batches
+        found = batch.sums["measure"].reshape(len(params), -1)
+        for part, row in zip(todo.parts, found, strict=True):
+            for name, x in zip(names, row, strict=True):
+                terms = {"pp": part.param**2, "gg": part.grad**2}.get(name)
+                if terms is not None:
+                    assert abs(x - math.fsum(terms.astype(float))) <= 2e-15 * x
+                elif part.param.size:  # each element of a first step has 1 or -1
+                    assert abs(x / part.param.size - 1) < 1e-2
+                else:
+                    assert x == 0
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
@@ -365,6 +413,47 @@ def test_sums_over_all_elements(dtype, engine_of, folder, monkeypatch):
     package("cupy")
     kernels = gpu_host.by_gpp(folder) if engine_of == "g++" else gpu_host.by_ptx(90)
     check_sums(dtype, Device(kernels).install(monkeypatch))
+
+
+@pytest.mark.parametrize("engine_of", ["g++", "PTX"])
+def test_sums_over_each_parameter(engine_of, folder, monkeypatch):
+    package("cupy")
+    kernels = gpu_host.by_gpp(folder) if engine_of == "g++" else gpu_host.by_ptx(90)
+    check_own_sums(Device(kernels).install(monkeypatch))
+
+
+class Tracking:
+    """A rule with a value of each parameter that is a sum over what the step makes."""
+
+    class State(NamedTuple):
+        m: Any
+        length: Any  # 0-d: of m and of the step before's
+        count: Any  # 0-d
+
+    def init(self, param, *, xp):
+        return self.State(xp.zeros_like(param), *[scalar(0.0, like=param, xp=xp)] * 2)
+
+    def measure(self, param, grad, state, t, *, xp):
+        return {"gg": grad * grad}
+
+    def update(self, param, grad, state, t, *, sums, lr: ao.Rate = 0.1, xp):
+        m = 0.9 * state.m + grad / (1 + xp.sqrt(sums["gg"]))
+        whole = xp.astype(total(m * m, xp=xp), state.length.dtype)
+        length = 0.5 * state.length + xp.sqrt(whole) + sums["gg"]
+        return param - lr * m * state.length, self.State(m, length, state.count + 1)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("engine_of", ["g++", "PTX"])
+def test_sums_of_what_a_step_makes(dtype, engine_of, folder, monkeypatch):
+    package("cupy")
+    kernels = gpu_host.by_gpp(folder) if engine_of == "g++" else gpu_host.by_ptx(90)
+    device = Device(kernels).install(monkeypatch)
+    check(Tracking(), dtype, device, {})
+    # measure, its sums, move, its sums, settle
+    assert [x.source == cuda_source.REDUCE for x in device.launches[:5]] == [0, 1, 0, 1, 0]
+    assert len(device.launches) == 15
+    assert device.fetches == []
 
 
 @pytest.mark.parametrize("rule", ["adam", "mada"])
@@ -397,9 +486,14 @@ def programs(rule: str, dtype: str, hyper: dict[str, Any]) -> dict[str, Any]:
         state = opt.init(params)
     (part,) = opt.plan(params, grads[0], state, {}).parts
     sig = signature(opt.around, part)
-    names = ["move", "finite"] + ["measure"] * hasattr(opt.rule, "measure")
-    columns = cuda.columns(opt.rule, sig)
-    return {n: (cuda.trace(n, opt.around, sig, state.shared, True), columns) for n in names}
+    names = ["move", "finite", "settle"] + ["measure"] * hasattr(opt.rule, "measure")
+    columns = cuda.columns(opt.rule, sig, cuda.summed("move", opt.around, sig, state.shared))
+    found = {n: (cuda.trace(n, opt.around, sig, state.shared, True), columns) for n in names}
+    return {n: x for n, x in found.items() if n != "settle" or x[0].stores}
+
+
+def _is_sum(name: str) -> bool:
+    return name.startswith("sums.")
 
 
 def flaws(what: str, dtype: str, exact: bool, program: Program, text: str, log: str) -> list[str]:
@@ -407,23 +501,28 @@ def flaws(what: str, dtype: str, exact: bool, program: Program, text: str, log: 
     found = []
     if "0 bytes spill stores, 0 bytes spill loads" not in log:
         found.append("registers spill to memory")
-    single = {x.name: x.single for x in program.inputs}
-    each = [n for n in program.nodes if n.op == "input" and not single[n.data]]
+    read = {n.data for n in program.nodes if n.op == "input"}
+    own = [x for x in program.inputs if x.name in read and not x.name.startswith("shared.")]
     once = "bool" not in program.scalars  # NVRTC makes a loop for each value of a condition
     loads = len(re.findall(r"ld\.global\.(?!nc)", text))
     stores = len(re.findall(r"st\.global\.", text))
-    if what == "move" and once and (loads, stores) != (len(each), len(program.stores)):
+    if what == "move" and once and (loads, stores) != (len(own), len(program.stores)):
         found.append(f"{loads} loads and {stores} stores")
     if re.search(r"\s(ld|st)\.(local|[bfus]\d)", text):
         found.append("memory that is not known to be global")
-    if exact and what == "move":
+    called = {n.op for n in program.nodes} & {*FUNCTIONS, "pow"} - {"sqrt"}
+    if exact and what == "move" and not called:
         if re.search(r"\.approx|\bfma\.|\b(add|sub|mul|div|sqrt)\.(?!rn\.)[\w.]*f\d", text):
             found.append("an operation that is not one of IEEE 754's + - * / sqrt")
-        if dtype != "float64" and ".f64" in text:
+        sums = r"ld\.global\.f64|cvt\.rn\.f32\.f64|\.reg \.f64"  # which are read, and narrowed
+        if dtype != "float64" and ".f64" in re.sub(
+            sums if any(map(_is_sum, read)) else " ", "", text
+        ):
             found.append("double precision")
     return found
 
 
+@traced
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_compiles_for_each_architecture(rule, dtype):
     package("cupy")
@@ -431,8 +530,7 @@ def test_compiles_for_each_architecture(rule, dtype):
     found = programs(rule, dtype, {})
     if rule != "adam":
         del found["finite"]  # the same for all
-    halves = dtype in ("float16", "bfloat16")
-    for arch in ARCHITECTURES[::2] if halves else ARCHITECTURES:
+    for arch in ARCHITECTURES if dtype == "float32" else ARCHITECTURES[::2]:
         for what, (program, columns) in found.items():
             made = gpu_host.nvrtc(cuda_source.source(program, columns), arch)
             assert flaws(what, dtype, exact, program, made.ptx, made.log) == [], (arch, what)
@@ -442,6 +540,7 @@ def test_compiles_for_each_architecture(rule, dtype):
     assert "0 bytes spill stores" in gpu_host.nvrtc(cuda_source.REDUCE, 90).log
 
 
+@traced
 def test_each_byte_moves_once(rule, monkeypatch):
     """What a step must read and write, it reads and writes once; the gradient it only reads."""
     package("cupy")
@@ -452,18 +551,22 @@ def test_each_byte_moves_once(rule, monkeypatch):
         state = opt.init(params)
     todo = opt.plan(params, grads[0], state, {})
     moved(opt, todo, state, device)
-    program, columns = programs(rule, "float32", {})["move"]
-    single = {x.name for x in program.inputs if x.single}
-    loaded = {node.data for node in program.nodes if node.op == "input"}
-    stored = {name for name, _ in program.stores}
-    always = "bool" not in program.scalars  # what a condition of the host's decides is not read
-    for part in todo.parts:
-        for name, x in zip(columns, arrays_of(part), strict=True):
-            reads, writes = device.memory.counts(x)
-            if name not in single:
-                assert set(reads) <= {0, int(name in loaded)}, name
-                assert not always or set(reads) == {int(name in loaded)}, name
-            assert set(writes) == {int(name in stored)}, name
+    made = programs(rule, "float32", {})
+    found = {x.source: memory for x, memory in zip(device.launches, device.memories, strict=True)}
+    for what in made.keys() - {"finite"}:
+        program, columns = made[what]
+        memory = found[cuda_source.source(program, columns)]
+        single = {x.name for x in program.inputs if x.single}
+        loaded = {node.data for node in program.nodes if node.op == "input"}
+        stored = {name for name, _ in program.stores}
+        always = "bool" not in program.scalars  # what a host's condition decides is not read
+        for part in todo.parts:
+            for name, x in zip(columns, arrays_of(part), strict=False):  # sums are no arrays
+                reads, writes = memory.counts(x)
+                if name not in single:
+                    assert set(reads) <= {0, int(name in loaded)}, name
+                    assert not always or set(reads) == {int(name in loaded)}, name
+                assert set(writes) == {int(name in stored)}, name
 
 
 # --- CuPy without a GPU: real arrays over host memory, real launches on the device of gpu_host.py
@@ -546,6 +649,7 @@ def mixed(rule: str, steps: int = 3) -> tuple[Any, list[Any]]:
     return trees[0], trees[1:]
 
 
+@traced
 @pytest.mark.parametrize("hyper", [{}, {"weight_decay": 0.1, "lr": lambda n: 0.1 / (1 + n)}])
 def test_a_whole_step_is_numpy(rule, hyper, device, cupy_adapter):
     params, grads = mixed(rule)
@@ -567,6 +671,10 @@ def test_a_whole_step_is_numpy(rule, hyper, device, cupy_adapter):
             wrong = difference(a, b, 10 * eps, 0.1)  # of three steps, each on the one before
             assert wrong is None, wrong
     assert device.fetches == []
+
+
+def chunk_count(sizes: Any) -> int:
+    return sum(-(-n // CHUNK) for n in sizes)
 
 
 def tables(launch: gpu_host.Launch) -> tuple[np.ndarray, np.ndarray]:
@@ -603,12 +711,12 @@ def test_tables_are_sent_when_they_change(device, cupy_adapter):
         opt.step(g)
         return len(device.sends) - before
 
-    assert sends(buffers[0]) == 2  # addresses and chunks
+    assert sends(buffers[0]) == 3  # addresses, chunks and where each parameter's begin
     assert sends(buffers[0]) == 0
     assert sends(buffers[1]) == 1  # addresses alone
     assert seen(device.launches[-1].args[0])[:, 1].tolist() == [x.data.ptr for x in buffers[1]]
     device.now = 5  # a stream that need not wait for what the other one sends
-    assert sends(buffers[1]) == 2
+    assert sends(buffers[1]) == 3
     assert sends(buffers[1]) == 0
     assert opt.state.step == 5
 
@@ -623,10 +731,44 @@ def test_launches_of_a_rule_with_sums(device, cupy_adapter):
         finite, reduce, measure, again, move = device.launches
         assert reduce.source == again.source == cuda_source.REDUCE
         assert (reduce.grid, again.grid) == (1, 5)
-        assert finite.grid == measure.grid == move.grid == sum(-(-n // CHUNK) for n in SIZES)
+        assert finite.grid == measure.grid == move.grid == chunk_count(SIZES)
         assert device.fetches == [1]  # the flag
     shared = optree.tree_leaves(opt.state.shared.value)
     assert [int(x) for x in move.args[2:7]] == [x.data.ptr for x in shared]
+
+
+@pytest.mark.parametrize(
+    ("rule", "kernels"),
+    [
+        ("lamb", ["measure", "each", "move"]),
+        ("novograd", ["measure", "each", "move", "settle"]),
+        ("schedule_free_adamw", ["move", "settle"]),
+        ("prodigy", ["measure", "all", "move"]),
+    ],
+)
+def test_launches_of_a_rule_with_sums_over_each(rule, kernels, device, cupy_adapter):
+    """Nothing but launches, and no table is sent again for them."""
+    params, grads = problem(rule, "float32", 3)
+    opt = cupy_adapter.InPlace(copied(params), rule, engine="fused")
+    made = {cuda_source.source(*x): what for what, x in programs(rule, "float32", {}).items()}
+    held = copied(grads[0])
+    counts = {"settle": len(SIZES)} | dict.fromkeys(("measure", "move"), chunk_count(SIZES))
+    counts |= {"all": 2, "each": len(SIZES) * (2 if rule == "lamb" else 1)}
+    for k in range(3):
+        device.launches.clear()
+        device.sends.clear()
+        before = optree.tree_leaves(opt.state.shared)
+        opt.step(held)
+        names = [made.get(x.source, kernels[1]) for x in device.launches]
+        assert names == kernels
+        assert [x.grid for x in device.launches] == [counts[x] for x in names]
+        assert bool(device.sends) == (k == 0)
+        if rule == "prodigy":  # the state before tells what is summed, that after what is moved
+            first, last = (device.launches[i].args for i in (0, -1))
+            after = [x.data.ptr for x in optree.tree_leaves(opt.state.shared)]
+            assert int(first[2]) == before[0].data.ptr
+            assert [int(x) for x in last[2:4]] == after[:2]
+    assert device.fetches == []
 
 
 def test_a_step_like_the_last_is_not_planned_again(device, cupy_adapter, monkeypatch):
@@ -868,3 +1010,4 @@ def test_calls_of_cupy(monkeypatch):
     assert cuda_driver.sent(1) == ("there", 1)
     assert cuda_driver.fetched(2) == ("here", 2)
     assert cuda_driver.empty(4) == (4, np.float64)
+    assert cuda_driver.address(fake(x := np.zeros(3))) == x.ctypes.data

@@ -15,7 +15,16 @@ import numpy as np
 import optree
 import pytest
 from conftest import adapter
-from test_cuda import DTYPES, compare, compare_shared, difference, problem, unit, values
+from test_cuda import (
+    DTYPES,
+    compare,
+    compare_shared,
+    difference,
+    problem,
+    traced,
+    unit,
+    values,
+)
 
 import arrayopt as ao
 from arrayopt.fuse import cuda_driver
@@ -79,6 +88,11 @@ def pure(rule: str, params: Any, grads: Any, **hyper: Any) -> tuple[Any, Any]:
     return params, state
 
 
+# Of those that launch more than one kernel for a step: sums, and what is one value for a parameter.
+LAUNCHES = {"lamb": 3, "mada": 3, "novograd": 4, "prodigy": 3, "schedule_free_adamw": 2}
+
+
+@traced
 @pytest.mark.parametrize("dtype", [x for x in DTYPES if x != "bfloat16"])  # which CuPy has not
 @pytest.mark.parametrize("engine", ["fused", "eager"])
 def test_numbers(gpu, rule, dtype, engine):
@@ -105,6 +119,7 @@ def test_numbers(gpu, rule, dtype, engine):
                 np.testing.assert_allclose(a, b, rtol=2e-3 if dtype == "float16" else 1e-5)
 
 
+@traced
 def test_many_parameters_in_one_launch(gpu, rule, launches):
     sizes = [1 + 37 * i % 5000 for i in range(1000)]
     params, grads = problem(rule, "float32", 3, sizes)
@@ -113,13 +128,13 @@ def test_many_parameters_in_one_launch(gpu, rule, launches):
     for g in grads:
         launches.clear()
         opt.step(there(gpu, g))
-        assert len(launches) == (3 if rule == "mada" else 1)
+        assert len(launches) == LAUNCHES.get(rule, 1)
     want, _ = pure(rule, params, grads)
     for a, b in zip(back(gpu, mine), want, strict=True):
         assert difference(a, b, 10 * unit(rule, "float32"), 0.1) is None
 
 
-@pytest.mark.parametrize("rule", ["adam", "mada", "madam"])
+@pytest.mark.parametrize("rule", ["adam", "mada", "madam", "novograd"])
 def test_arrays_with_gaps(gpu, rule):
     rng = np.random.default_rng(0)
     params = {"w": rng.standard_normal((65, 33, 4)), "b": rng.standard_normal(1001)}
@@ -155,12 +170,13 @@ def test_nonfinite(gpu, how):
     assert opt.state.step == 1
 
 
-def test_sums_are_always_the_same(gpu):
+@pytest.mark.parametrize("rule", ["lamb", "mada", "novograd", "prodigy"])
+def test_sums_are_always_the_same(gpu, rule):
     params, grads = problem("mada", "float32", 5, (1_000_003, 17))
     runs = []
     for _ in range(3):
         mine = there(gpu, params)
-        opt = gpu.InPlace(mine, "mada", engine="fused")
+        opt = gpu.InPlace(mine, rule, engine="fused")
         for g in grads:
             opt.step(there(gpu, g))
         runs.append(back(gpu, (mine, opt.state.shared)))
@@ -203,7 +219,7 @@ def test_the_current_stream_is_used(gpu, rule):
         assert difference(a, b, 10 * unit(rule, "float32"), 0.1) is None
 
 
-@pytest.mark.parametrize("rule", ["adam", "mada", "madam"])
+@pytest.mark.parametrize("rule", ["adam", "lamb", "mada", "madam", "novograd", "prodigy"])
 def test_the_host_does_not_wait(gpu, rule):
     import cupy
 
@@ -236,6 +252,7 @@ def rate(cupy: Any, run: Any, moved: int) -> float:
     return moved / float(np.median(times))
 
 
+@traced
 @pytest.mark.parametrize("n", [10_000_000, 100_000_000])
 def test_bytes_per_second(gpu, rule, n, record_property):
     """A step's rate beside that of a copy from device to device."""

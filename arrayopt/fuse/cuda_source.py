@@ -64,14 +64,14 @@ TREE = f"""
     return shared[0];  // for thread 0 alone
   }};"""
 
-# From a row of partial sums for each chunk, and each parameter's first one: each of its blocks adds
-# up one column of the chunks of so many parameters.
+# From a row of partial sums for each chunk, and the first chunk of each parameter: each of its
+# blocks adds up one column of the rows of so many parameters, which are 1 or all.
 REDUCE = f"""
 extern "C" __global__ void __launch_bounds__({THREADS}) kernel(
     const double* __restrict__ partials, const long long* __restrict__ bounds,
     const long long each, const int columns, double* __restrict__ sums) {{
   const int column = blockIdx.x % columns;
-  const long long* const first = bounds + blockIdx.x / columns * each;
+  const long long* const first = bounds + blockIdx.x / columns;
   const long long end = first[each];
   double t = 0.0;
   for (long long i = first[0] + threadIdx.x; i < end; i += {THREADS}) {{
