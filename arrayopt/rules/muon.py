@@ -19,7 +19,7 @@ A parameter of more than two axes is taken as a matrix: (first axis, all others)
 are stored in torch; with ``layout="in_out"`` (JAX, Keras) it is (all others, last axis), and its
 last axis is the output. Vectors and scalars have no singular values to level: they move by
 :math:`p \leftarrow p - \eta d`, as in MLX. They, embeddings and the last layer are better left to
-Adam: see ``partition``.
+Adam (an optimizer of its own over those).
 
 Jordan et al., *Muon: An optimizer for hidden layers in neural networks*, 2024,
 https://kellerjordan.github.io/posts/muon/. ``"match_rms_adamw"``: Liu et al., *Muon is Scalable for
