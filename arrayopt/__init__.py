@@ -13,6 +13,7 @@ from ._version import __version__
 from .optimizer import Optimizer, State
 
 if TYPE_CHECKING:
+    from . import schedules
     from ._from_optax import from_optax_state
     from ._from_torch import from_torch_state_dict
     from ._like import like
@@ -40,6 +41,7 @@ __all__ = [
     "load",
     "rules",
     "save",
+    "schedules",
 ]
 _LATER = {  # imported on first use
     "Checkpoint": "checkpoint",
@@ -57,8 +59,8 @@ def __getattr__(name: str) -> Any:  # a rule's module, or what is in _LATER
         return getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)
     if name in rules.names():
         return rules.find(name)
-    if name == "parity":
-        return importlib.import_module(f"{__name__}.parity")
+    if name in ("parity", "schedules"):
+        return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
