@@ -27,9 +27,9 @@ def test_bound_is_kept(rule, name, dtype):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_dask_bound_is_kept(rule, dtype):
-    found = row(rule, "dask", dtype)
+    found = row(rule, "dask", dtype, STEPS if rule == "adam" else 4)
     assert found.kept, found
-    assert found.steps == 20  # it is NumPy, slowly
+    assert found.steps == (20 if rule == "adam" else 4)  # it is NumPy, slowly
 
 
 @pytest.mark.parametrize("name", ["strict", "torch", "jax", "mlx"])
