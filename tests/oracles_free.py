@@ -453,4 +453,9 @@ EQUIVALENT = [
     ("momo", "zeros_like", "ones_like", BEFORE),
     ("momo_adam", "value=None", "value=0.5", GIVEN),
     ("momo_adam", "tau=0.0", "tau=0.0625", BEFORE),
+    *(
+        (rule, "CONTRACTED_EPS = 20", f"CONTRACTED_EPS = {x}", "the bound of another test")
+        for rule in (SFS, SFA)
+        for x in ("18.75", "21")
+    ),
 ]

@@ -20,9 +20,11 @@ The paper's decay is ``inner_decay``, :math:`\lambda`: it is a part of what is s
 paper's :math:`\phi`; no lower one is here. Every parameter has a ratio and an ``inner_decay``, also
 biases. Without ``bias_correction`` both :math:`1 - \beta^t` are 1.
 
-Equal to ``optax.lamb`` and, with ``eps=1e-7``, to Keras' ``Lamb``. ``pytorch_optimizer.Lamb`` has
-no correction of ``v``, divides the step by :math:`1 - \beta_1^t` (not with ``adam_debias=True``),
-adds :math:`\epsilon` to the norm of ``u`` too and has ``max_norm=10``. Torch has no such rule.
+Equal to ``optax.lamb`` and, with ``eps=1e-7``, to Keras' ``Lamb``, but that there
+:math:`\|p\|` is taken after a decoupled decay, here before it. ``pytorch_optimizer.Lamb`` does as
+Keras in this; it has no correction of ``v``, divides the step by :math:`1 - \beta_1^t` (not with
+``adam_debias=True``), adds :math:`\epsilon` to the norm of ``u`` too, and has ``max_norm=10``.
+torch has no such rule.
 """
 
 import math
