@@ -237,7 +237,7 @@ def test_compiled_for_the_host_it_is_numpy(rule, dtype, folder, monkeypatch):
     device = Device(gpu_host.by_gpp(folder)).install(monkeypatch)
     hypers = variants(rule) if dtype == "float32" else [{}]
     slow = hasattr(ao.rules.find(rule), "measure")  # 256 real threads for each of its sums
-    for hyper in hypers[::11] if slow else hypers:
+    for hyper in hypers[:: 11 if slow else 5]:  # most others: test_cuda_mutants.py
         check(rule, dtype, device, hyper)
 
 
