@@ -12,6 +12,7 @@ from . import rules
 from ._math import widest
 from ._namespace import (
     cast,
+    compiling,
     compute_dtype,
     copied,
     device,
@@ -226,13 +227,14 @@ class Optimizer:
 
     def shapes(self, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
         """Those of the slots of a parameter of this shape; () for one that is off."""
-        if shape not in self._known:
-            probe = np.zeros(shape)
-            slots = self.rule.init(
-                probe, **keep(self.around, "init", self.hyper), xp=namespace(probe)
-            )
-            self._known[shape] = [() if is_off(x) else tuple(x.shape) for x in slots]
-        return self._known[shape]
+        if shape in self._known:
+            return self._known[shape]
+        probe = np.zeros(shape)
+        slots = self.rule.init(probe, **keep(self.around, "init", self.hyper), xp=namespace(probe))
+        found = [() if is_off(x) else tuple(x.shape) for x in slots]
+        if not compiling():  # which would compile again for what is remembered
+            self._known[shape] = found
+        return found
 
     def adapt(
         self, parts: list[Part], shared: Any, sums: list[dict[str, Array]], xp: Namespace

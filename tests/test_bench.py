@@ -131,7 +131,8 @@ def test_contestants_compute_the_rule(name):
                 before, got = after_a_step(name, problem(rule))
                 for old, a, b in zip(before, got, want, strict=True):
                     assert np.abs(a - b).max() < 1e-6, rule
-                    assert np.abs(a - old).min() > 1e-5, rule
+                    moved = np.abs(a - old)
+                    assert (moved.min() if rule in bench.MEASURED else moved.max()) > 1e-5, rule
 
 
 @pytest.mark.parametrize("name", ["arrayopt torch", "torch fused"])

@@ -22,7 +22,7 @@ from arrayopt.fuse.namespace import XP
 from arrayopt.fuse.program import Node
 from arrayopt.fuse.symbols import Graph
 from arrayopt.fuse.trace import shared_names as _shared_names
-from arrayopt.fuse.trace import signature, trace
+from arrayopt.fuse.trace import signature, sums_of, trace
 
 DTYPES = ["float32", "float64", "float16"]
 AROUND = [
@@ -641,9 +641,15 @@ def _without(program, i, k):
     return program._replace(nodes=tuple(nodes), stores=stores)
 
 
-def carried_out(program, columns, part, sets):
-    """For each set of hyperparameters the arrays that the compiled program leaves."""
+def carried_out(program, columns, part, sets, own=()):
+    """For each set of hyperparameters the arrays that the compiled program leaves.
+
+    Args:
+        own: the sums over the parameter.
+    """
     arrays = {"param": part.param, "grad": part.grad, **part.slots._asdict()}
+    arrays |= {name: 0.5 for name in columns if name not in arrays}  # which it writes
+    arrays |= {f"sums.{name}": x for name, x in dict(own).items()}
     arrays = {k: np.array(x) for k, x in arrays.items() if not isinstance(x, tuple)}
     mine = {k: x.copy() for k, x in arrays.items()}
     row = [mine[name].ctypes.data for name in columns]
@@ -661,7 +667,12 @@ SITUATIONS = {  # options that lead to other programs
     "mada": [{"accumulate": "mean"}, {"first_difference": "zero", "yogi_reference": "ema"}],
     "maxva_madam": [{"b_first": 0.3}, {"amsgrad": True, "nesterov": True}],
     "sgd": [{"momentum": 0.9, "dampening": 0.3, "nesterov": True}],
+    "lamb": [{"inner_decay": 0.1, "max_norm": 0.5}],
+    "novograd": [{"inner_decay": 0.1, "grad_averaging": True}],
+    "prodigy": [{"inner_decay": 0.1}],
+    "schedule_free_adamw": [{"inner_decay": 0.1, "r": 0.5, "weight_lr_power": 1.5}],
 }
+SUMS = [(0.7, 0.7), (0.04, 0.3), (0.0, 0.3), (0.3, 0.0)]  # as many as a rule asks for, of each
 # What no number can show: the rule, a part of the mutant's name, and why. The numbers in the names
 # are those of the program's operations.
 ZERO = "0 / x is 0, whatever x"
@@ -673,10 +684,15 @@ UNSEEN = [
     ("mada", "where left out", MASKED),
     ("madam", "where left out", MASKED),
     ("madam", "28: less True", "the sign of a parameter that is 0 multiplies 0"),
+    *((rule, "literal 1.0", ZERO) for rule in ("lamb", "novograd", "prodigy")),
     ("maxva_", "13: where left out", MASKED),
     ("maxva_", "14: where left out", MASKED),
     ("maxva_", "18: subtract swapped", "it is squared"),
     ("maxva_", "19: subtract swapped", "it is squared"),
+    ("lamb", "42: add left out", "it adds 0"),
+    ("schedule_free_adamw", "38: add left out", "it adds 0"),
+    ("schedule_free_adamw", "39: equal False", "only where all rates so far were 0"),
+    ("schedule_free_adamw", "40: where left out", "only where all rates so far were 0"),
 ]
 
 
@@ -716,6 +732,7 @@ def situation(rule, options):
     sets = [base, base | {k: x for k, x in other.items() if k in base}]
     sets.append(base | {k: 0.3 for k in ("eps", "eps_root", "delta", "b_hi") if k in base})
     sets.append(base | ({"lr": 0.0, "b_lo": 0.8} if "b_lo" in base else {"lr": 0.0}))
+    sets.append(base | {"lr": 0.9})
     return opt, part, state, sets
 
 
@@ -725,15 +742,23 @@ def test_without_any_one_operation_the_numbers_are_others(rule):
         opt, part, state, sets = situation(rule, options)
         sig = signature(opt.around, part)
         program = trace("move", opt.around, sig, state.shared)
-        columns = engine.columns(opt.rule, sig)
+        columns = engine.columns(
+            opt.rule, sig, engine.summed("move", opt.around, sig, state.shared)
+        )
+        names = sums_of(opt.around, sig, state.shared)
+        sums = [dict(zip(names, x, strict=False)) for x in SUMS] if names else [{}]
+
+        def left(program, columns=columns, part=part, sets=sets, sums=sums):
+            return [x for own in sums for x in carried_out(program, columns, part, sets, own)]
+
         if rule == "mada":  # some maxima are of equals
             first = next(carried_out(program, columns, part, sets))
             part.slots.w[80:90] = first["v"][80:90]
-        want = list(carried_out(program, columns, part, sets))
+        want = left(program)
         every = dict(mutants(program))
         assert len(every) > 2 * len(program.stores) + len(program.nodes) // 2
         for name, mutant in every.items():
-            got = carried_out(mutant, columns, part, sets)
+            got = left(mutant)
             seen = any(
                 not np.array_equal(a[k], b[k], equal_nan=True)
                 for a, b in zip(got, want, strict=True)

@@ -510,7 +510,8 @@ class TestStep:
         before = jax.tree.leaves((params, state))
         where = params["w"].unsafe_buffer_pointer()
         params, state = advance(params, GRADS, state)
-        assert all(x.is_deleted() for x in before)
+        # a number that the rule does not read (Prodigy's estimate of the step before) stays
+        assert all(x.is_deleted() or (rule == "prodigy" and x.shape == ()) for x in before)
         assert params["w"].unsafe_buffer_pointer() == where  # its own memory
         params, state = advance(params, GRADS, state)
         wanted, wanted_state = run(J.transformation(rule))

@@ -201,8 +201,8 @@ def takes_part(name: str, rule: str, dtype: str) -> bool:
     found = rules.find(rule)
     if each_step(found):  # there is no loss here
         return False
-    if not is_elementwise(found) and name.endswith(("fused", "blocks", "roof numpy", "roof torch")):
-        return False
+    if not is_elementwise(found) and name not in ("arrayopt numpy eager", "arrayopt jax"):
+        return False  # the rest are loops over elements
     has: dict[str, Container[str]] = {"optax": OPTAX, "keras": KERAS}
     has |= {"pytorch_optimizer": PYTORCH_OPTIMIZER}
     has |= {"arrayopt jax": {*OPTAX, *KERAS}}  # alone it would show nothing
