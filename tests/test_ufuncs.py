@@ -83,9 +83,10 @@ def program_of(what, opt, param, state):
 
 
 def runs_of(opt, param, state, change=lambda program: program):
-    """The programs of a step by name."""
+    """The programs of a step by name; ``change`` is of the one that moves."""
     whats = ["move", "settle"] + ["measure"] * hasattr(opt.rule, "measure")
-    found = {what: change(program_of(what, opt, param, state)) for what in whats}
+    found = {what: program_of(what, opt, param, state) for what in whats}
+    found["move"] = change(found["move"])
     return {what: Blocks(p) for what, p in found.items() if p.stores or p.sums}
 
 
