@@ -7,7 +7,7 @@ mutant, a fork of that session puts the broken module in the rule's place and ru
 tests up to the first that fails. No operator is meant to make a module that fails to run: "crashed"
 counts those mutants that raised another error than a failed comparison.
 
-All mutants of all rules take a quarter of an hour. ``--sample 15`` is what each change has to pass:
+All mutants of all rules take ten minutes or more. ``--sample 15`` is what each change has to pass:
 all of those rules that conftest.py calls representative, and every fifth of each other rule, always
 the same ones. A rule that is new or changed is to be named: then all of its mutants run.
 """
