@@ -27,7 +27,6 @@ SEED_RULES = (
 # rule promises is in test_every_rule.py. Rules that need the loss in each step are only there.
 REPRESENTATIVE = (
     "adam",  # the plain one, and what most of the others are near to
-    "adamax",  # an option that makes another program
     "adan",  # a slot that holds the gradient itself
     "lamb",  # sums over each parameter
     "mada",  # state of the whole optimizer, learned from sums over everything
@@ -38,7 +37,6 @@ REPRESENTATIVE = (
     "prodigy",  # sums, state of the whole optimizer, and a slot of the first parameters
     "schedule_free_adamw",  # other parameters to evaluate with
     "sgd",  # no slots
-    "yogi",  # slots that do not start at 0
 )
 # Those over which a kernel is compiled for many devices, taken apart and interpreted; every other
 # rule that can be a kernel is compiled and run once.

@@ -8,7 +8,7 @@ tests up to the first that fails. No operator is meant to make a module that fai
 counts those mutants that raised another error than a failed comparison.
 
 All mutants of all rules take ten minutes or more. ``--sample 15`` is what each change has to pass:
-all of those rules that conftest.py calls representative, and every fifth of each other rule, always
+all of those rules that conftest.py calls representative, and one in fifteen of each other, always
 the same ones. A rule that is new or changed is to be named: then all of its mutants run.
 """
 

@@ -32,9 +32,9 @@ def test_list_and_show():
     assert "adamax" in run("list").stdout
 
 
-@pytest.mark.parametrize(("rule", "seed"), [(r, "0") for r in SEED_RULES] + [("adamax", "1")])
-def test_train_reaches_95_percent(rule, seed):
-    done = run("train", "--rule", rule, "--seed", seed, "--json")
+@pytest.mark.parametrize("rule", SEED_RULES)
+def test_train_reaches_95_percent(rule):
+    done = run("train", "--rule", rule, "--seed", "0", "--json")
     last = json.loads(done.stdout)["numpy"][-1]
     assert last["accuracy"] >= 0.95
     assert last["seconds"] < 60  # 2 to 8 on a quiet machine of two cores

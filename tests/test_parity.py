@@ -20,16 +20,19 @@ def row(rule, name, dtype, steps=STEPS):
 @pytest.mark.parametrize("name", ["strict", "torch", "jax", "mlx"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_bound_is_kept(rule, name, dtype):
-    found = row(rule, name, dtype)
+    steps = 20 if name == "strict" else STEPS  # it is NumPy, slowly
+    found = row(rule, name, dtype, steps)
     assert found.kept, found
-    assert found.steps == STEPS
+    assert found.steps == steps
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_dask_bound_is_kept(rule, dtype):
+    if dtype == "float64" and rule != "adam":
+        pytest.skip("it is NumPy, slowly")
     found = row(rule, "dask", dtype, STEPS if rule == "adam" else 4)
     assert found.kept, found
-    assert found.steps == (20 if rule == "adam" else 4)  # it is NumPy, slowly
+    assert found.steps == (20 if rule == "adam" else 4)
 
 
 @pytest.mark.parametrize("name", ["strict", "torch", "jax", "mlx"])
