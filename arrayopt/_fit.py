@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from ._namespace import dtype_name, namespace, quiet
+from ._namespace import dtype_name
 from ._step import is_elementwise, is_off, keep
 from ._transfer import CheckpointError
 from ._tree import Tree
@@ -16,12 +16,10 @@ def expected(optimizer: Optimizer, held: Any, on: Any) -> tuple[Tree, dict[str, 
     around, rule = optimizer.around, optimizer.rule
     start = rule.share(**keep(around, "share", optimizer.hyper)) if hasattr(rule, "share") else ()
     found: dict[str, Any] = {f"shared/{p}": ((), None) for p in Tree(start).paths}
-    xp = namespace(np.zeros(()))
     for path, (_, shape) in held.items():
         # the rule says which slots are 0-d, off, or, where it takes whole arrays, of which shape
-        small = np.ones([min(n, 2) for n in shape] if is_elementwise(rule) else shape)
-        with quiet(xp):
-            slots = rule.init(small, **keep(around, "init", optimizer.hyper), xp=xp)
+        small = tuple(min(n, 2) for n in shape) if is_elementwise(rule) else tuple(shape)
+        slots = optimizer.blank(small, optimizer.hyper)
         for name, slot in zip(slots._fields, slots, strict=True):
             if is_off(slot) is on[name]:
                 raise CheckpointError(
@@ -29,7 +27,7 @@ def expected(optimizer: Optimizer, held: Any, on: Any) -> tuple[Tree, dict[str, 
                     f"otherwise than the options of {optimizer.name} ask for"
                 )
             if on[name]:
-                full = slot.shape == small.shape
+                full = slot.shape == small
                 found[f"slot/{name}/{path}"] = (tuple(shape) if full else slot.shape, None)
     return Tree(start), found
 

@@ -131,6 +131,11 @@ def either(
     return tuple(xp.where(condition, a, b) for a, b in zip(new(), old(), strict=True))
 
 
+def corrections(b1: Scalar, b2: Scalar, t: Scalar, *, xp: Namespace) -> Scalar:
+    """Adam's two bias corrections as one factor of the rate."""
+    return debias(b2, t, xp=xp) ** 0.5 / debias(b1, t, xp=xp)
+
+
 def ahead(m: Array, g: Array, beta: Scalar, t: Scalar, *, xp: Namespace) -> Array:
     """The running mean ``m`` one step ahead, as if ``g`` came again; its bias is corrected."""
     now, then = debias(beta, t, xp=xp), debias(beta, t + 1, xp=xp)

@@ -1,7 +1,7 @@
 """One step, checked before anything of it is computed."""
 
 import numbers
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -197,13 +197,13 @@ def plan(
     *,
     off: tuple[bool, ...],
     together: bool,
-    shapes: Callable[[tuple[int, ...]], list[tuple[int, ...]]] | None,
+    shapes: Callable[[tuple[int, ...]], Sequence[tuple[int, ...] | None]],
 ) -> Plan:
     """Everything that a step needs, or the error that says why it cannot run.
 
     ``off``: which slots are off; ``together``: whether parameters have a part in one another's
-    steps, and must be on one device; ``shapes``: of the slots of a parameter of some shape, where
-    they are not all like it.
+    steps, and must be on one device; ``shapes``: of the slots of a parameter of some shape, None
+    for those of its own.
     """
     tree = Tree(params)
     xp = one_namespace(who, tree)
@@ -228,8 +228,7 @@ def plan(
     paths = tree.paths
     parts, places = [], []
     for i, (path, p, g, s) in enumerate(zip(paths, tree.leaves, gs, slots, strict=True)):
-        wanted = [None] * len(s) if shapes is None else shapes(tuple(p.shape))
-        for name, slot, shape in zip(s._fields, s, wanted, strict=True):
+        for name, slot, shape in zip(s._fields, s, shapes(tuple(p.shape)), strict=True):
             if not is_off(slot):
                 check_alike(who, path, f"slot {name!r}", slot, p, xp, shape)
         if g is None:

@@ -31,8 +31,7 @@ class Hyper(NamedTuple):
         if value is None:
             return None if self.optional else str(self.legal)
         if isinstance(self.legal, tuple):
-            ok = any(type(value) is type(v) and value == v for v in self.legal)
-            return None if ok else " or ".join(map(repr, self.legal))
+            return None if is_one_of(self.legal, value) else " or ".join(map(repr, self.legal))
         if isinstance(value, bool | str):
             return f"{self.legal} and a number"
         if isinstance(value, np.ndarray | np.generic):
@@ -42,6 +41,11 @@ class Hyper(NamedTuple):
         else:
             ok = hasattr(value, "shape")  # another library's array: its values are not fetched
         return None if ok else str(self.legal)
+
+
+def is_one_of(choices: tuple[Any, ...], value: Any) -> bool:
+    """Whether a value is one of the choices: 1 and 1.0 are not True."""
+    return any(type(value) is type(v) and value == v for v in choices)
 
 
 WEIGHT_DECAY = Hyper(0.0, Range("[0, inf)"), optional=False, start=False, each_step=False)

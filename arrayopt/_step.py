@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import optree
 
 from ._math import pick, total
-from ._namespace import cast, compute_dtype, copied
+from ._namespace import cast, compute_dtype, copied, is_traced
 from ._types import Array, Namespace, Scalar
 
 
@@ -70,6 +70,21 @@ def move(
     return cast(new, part.param.dtype, xp), type(old)(*after)
 
 
+def evaluate(
+    around: Around, param: Array, slots: Any, t: Scalar, values: dict[str, Any], *, xp: Namespace
+) -> Array:
+    """The parameter to evaluate with, by the rule's ``evaluate``."""
+    dtype = compute_dtype(param.dtype, xp)
+    kwargs = keep(around, "evaluate", values)
+    args = cast(param, dtype, xp), slots_in(dtype, slots, xp), t
+    return cast(around.rule.evaluate(*args, **kwargs, xp=xp), param.dtype, xp)
+
+
+def slots_in(dtype: Any, slots: Any, xp: Namespace) -> Any:
+    """The rule's State with every slot in the dtype."""
+    return type(slots)(*[s if is_off(s) else cast(s, dtype, xp) for s in slots])
+
+
 def _narrow(tree: Any, dtype: Any, xp: Namespace) -> Any:
     """Sums and shared state as the arithmetic takes them, which they are not to widen."""
     return optree.tree_map(lambda x: cast(x, dtype, xp), tree)
@@ -100,11 +115,22 @@ def arriving(part: Part, xp: Namespace) -> Array:
     return cast(part.grad, compute_dtype(part.param.dtype, xp), xp)
 
 
+def raise_nonfinite(who: str, parts: list[Part], flags: list[Any], xp: Namespace) -> None:
+    """FloatingPointError that names the first gradient whose flag is not set."""
+    for part, flag in zip(parts, flags, strict=True):
+        if is_traced(flag, xp, outside=False):
+            raise TypeError(
+                f'{who}: nonfinite="raise" cannot work under a trace; use "skip" or "propagate"'
+            )
+        if not bool(flag):
+            raise FloatingPointError(f"{who}: the gradient of {part.path} is not finite")
+
+
 def _prepared(around: Around, part: Part, xp: Namespace) -> tuple[Array, Array, Any]:
     """Parameter, gradient and slots in the compute dtype; the gradient turned and decayed."""
     dtype = compute_dtype(part.param.dtype, xp)
     param, grad = cast(part.param, dtype, xp), arriving(part, xp)
-    slots = type(part.slots)(*[s if is_off(s) else cast(s, dtype, xp) for s in part.slots])
+    slots = slots_in(dtype, part.slots, xp)
     if around.maximize:
         grad = -grad
     rate = part.values["weight_decay"]

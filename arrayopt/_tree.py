@@ -7,6 +7,7 @@ from typing import Any
 import optree
 
 from ._namespace import is_array
+from ._types import Namespace
 
 REGISTRY = "arrayopt"  # optree's registry for container types of our users, with its global one
 
@@ -44,3 +45,10 @@ class Tree:
         if isinstance(self._spec, optree.PyTreeSpec):
             return optree.tree_unflatten(self._spec, leaves)
         return self._spec.unflatten(leaves)
+
+
+def chosen(condition: Any, new: Any, old: Any, xp: Namespace) -> Any:
+    """A tree's arrays from ``new`` where ``condition`` holds, else from ``old``."""
+    tree = Tree(new)
+    pairs = zip(tree.leaves, tree.split(old), strict=True)
+    return tree.join([xp.where(condition, a, b) for a, b in pairs])

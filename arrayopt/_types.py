@@ -41,4 +41,6 @@ Weight: TypeAlias = Annotated[Scalar, Range("[0, inf)")]  # factor of a term
 Positive: TypeAlias = Annotated[Scalar, Range("(0, inf)")]
 EACH_STEP = "given to each step"
 Loss: TypeAlias = Annotated[Scalar, Range("(-inf, inf)"), EACH_STEP]  # at the parameters as given
+Portion: TypeAlias = Annotated[Scalar, Range("(0, 1]")]  # a mixture, and what it is divided by
+Real: TypeAlias = Annotated[Scalar, Range("(-inf, inf)")]
 Bound: TypeAlias = Annotated[Scalar, Range("(0, inf]")]  # inf turns the clipping off

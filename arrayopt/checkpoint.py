@@ -46,7 +46,7 @@ from ._namespace import WIDTH, dtype_name, first_step, is_array, namespace
 from ._paths import nested
 from ._plan import check_alike, masked, one_namespace, slots_of
 from ._schema import hyperparameters, name_of
-from ._step import is_elementwise, is_off
+from ._step import is_off
 from ._storage import FORMAT, read, sha256, write
 from ._transfer import CheckpointError, adapter, put, put_scalar, to_numpy
 from ._tree import Tree
@@ -93,8 +93,8 @@ def save(
     for path_, p, slots in zip(paths, leaves, rows, strict=True):
         if include_params:
             tensors[f"param/{path_}"] = to_numpy(p)
-        own = [None] * len(slots) if is_elementwise(rule) else optimizer.shapes(tuple(p.shape))
-        for name, slot, shape in zip(slots._fields, slots, own, strict=True):
+        shapes = optimizer.shapes(tuple(p.shape))
+        for name, slot, shape in zip(slots._fields, slots, shapes, strict=True):
             if not is_off(slot):
                 check_alike(who, path_, f"slot {name!r}", slot, p, xp, shape)
                 tensors[f"slot/{name}/{path_}"] = to_numpy(slot)

@@ -3,6 +3,7 @@
 import functools
 import inspect
 import operator
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -23,9 +24,21 @@ from ._namespace import (
     quiet,
 )
 from ._plan import Plan, one_namespace, plain, plan, resolve, slots_of
-from ._schema import check, check_together, each_step, hyperparameters, name_of, reads
-from ._step import Around, Part, arriving, is_elementwise, is_off, keep, measure, move
-from ._tree import Tree
+from ._schema import check, check_together, each_step, hyperparameters, is_one_of, name_of, reads
+from ._step import (
+    Around,
+    Part,
+    arriving,
+    evaluate,
+    is_elementwise,
+    is_off,
+    keep,
+    measure,
+    move,
+    raise_nonfinite,
+    slots_in,
+)
+from ._tree import Tree, chosen
 from ._types import Array, Namespace
 
 DECAYS = ("coupled", "decoupled", "independent")
@@ -99,7 +112,7 @@ class Optimizer:
             ("nonfinite", nonfinite, NONFINITE),
             ("maximize", maximize, (False, True)),
         ):
-            if not any(type(value) is type(v) and value == v for v in legal):
+            if not is_one_of(legal, value):
                 raise ValueError(f"{self.name}: {name} must be one of {legal}, got {value!r}")
         self.hyper = {k: h.default for k, h in hyperparameters(self.rule).items()}
         self.hyper |= hyper | {"weight_decay": weight_decay}
@@ -109,7 +122,7 @@ class Optimizer:
         self.decay_mask, self.nonfinite = decay_mask, nonfinite
         self.around = Around(self.rule, reads(self.rule), how, maximize)
         self._off = self._layout(self.hyper)
-        self._known: dict[tuple[int, ...], list[tuple[int, ...]]] = {}  # see shapes
+        self._known: dict[tuple[int, ...], list[tuple[int, ...] | None]] = {}  # see shapes
 
     def options(self) -> dict[str, Any]:
         """Every keyword that makes this optimizer again."""
@@ -166,7 +179,7 @@ class Optimizer:
             now = State(state.step + 1, shared, self.trees(todo.tree, slots))
             if finite is True:
                 return todo.tree.join(leaves), now
-            return _where(finite, (todo.tree.join(leaves), now), (params, state), xp)
+            return chosen(finite, (todo.tree.join(leaves), now), (params, state), xp)
 
     def eval_params(self, params: Any, state: State) -> Any:
         """The parameters to evaluate or deploy with, where the rule tells them from those at which
@@ -177,15 +190,9 @@ class Optimizer:
         if not hasattr(self.rule, "evaluate"):
             return params
         values = resolve(self.rule, self.hyper, {}, known(state.step, xp), each=False)
-        kwargs = keep(self.around, "evaluate", values)
-        found = []
+        rows = zip(tree.leaves, slots_of(self.name, self.rule, tree, state.slots), strict=True)
         with quiet(xp):
-            rows = zip(tree.leaves, slots_of(self.name, self.rule, tree, state.slots), strict=True)
-            for param, slots in rows:
-                dtype = compute_dtype(param.dtype, xp)
-                wide = [s if is_off(s) else cast(s, dtype, xp) for s in slots]
-                args = cast(param, dtype, xp), self.rule.State(*wide), state.step
-                found.append(cast(self.rule.evaluate(*args, **kwargs, xp=xp), param.dtype, xp))
+            found = [evaluate(self.around, p, s, state.step, values, xp=xp) for p, s in rows]
         return tree.join(found)
 
     def moved(
@@ -211,27 +218,29 @@ class Optimizer:
             state,
             off=self._layout(self.hyper | override) if relaid else self._off,
             together=hasattr(self.rule, "share") or self.nonfinite != "propagate",
-            shapes=None if is_elementwise(self.rule) else self.shapes,
+            shapes=self.shapes,
         )
 
-    def probe(self, param: Array) -> Plan:
-        """The plan of a first step of one parameter, to see what a step is made of."""
-        needed = dict.fromkeys(each_step(self.rule), 0.0)
-        return self.plan(param, param, self.init(param), needed)
+    def probe(self, params: Any, state: State) -> Plan:
+        """The plan of a step with the parameters as gradients, to see what a step is made of."""
+        return self.plan(params, params, state, dict.fromkeys(each_step(self.rule), 0.0))
+
+    def blank(self, shape: Any, hyper: dict[str, Any]) -> Any:
+        """The rule's State of a parameter of this shape, in NumPy, for what it tells of others."""
+        param = np.zeros(shape)
+        return self.rule.init(param, **keep(self.around, "init", hyper), xp=namespace(param))
 
     def _layout(self, hyper: dict[str, Any]) -> tuple[bool, ...]:
         """Which of the rule's slots are off with these hyperparameters."""
-        probe = np.zeros(1)
-        slots = self.rule.init(probe, **keep(self.around, "init", hyper), xp=namespace(probe))
-        return tuple(map(is_off, slots))
+        return tuple(map(is_off, self.blank(1, hyper)))
 
-    def shapes(self, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
-        """Those of the slots of a parameter of this shape; () for one that is off."""
+    def shapes(self, shape: tuple[int, ...]) -> Sequence[tuple[int, ...] | None]:
+        """Those of the slots of a parameter of this shape; None for those of its own, or 0-d."""
+        if is_elementwise(self.rule):
+            return [None] * len(self._off)
         if shape in self._known:
             return self._known[shape]
-        probe = np.zeros(shape)
-        slots = self.rule.init(probe, **keep(self.around, "init", self.hyper), xp=namespace(probe))
-        found = [() if is_off(x) else tuple(x.shape) for x in slots]
+        found = [None if is_off(x) else tuple(x.shape) for x in self.blank(shape, self.hyper)]
         if not compiling():  # which would compile again for what is remembered
             self._known[shape] = found
         return found
@@ -257,7 +266,7 @@ class Optimizer:
         param = cast(param, compute_dtype(param.dtype, xp), xp)
         slots = self.rule.init(param, **kwargs, xp=xp)
         slots = [copied(s, xp) if s is param else s for s in slots]  # not the caller's
-        return self.rule.State(*[s if is_off(s) else cast(s, param.dtype, xp) for s in slots])
+        return slots_in(param.dtype, self.rule.State(*slots), xp)
 
     def share(self, like: Array, xp: Namespace) -> Any:
         """The rule's shared state before the first step, on the device of ``like``; or ()."""
@@ -280,28 +289,10 @@ class Optimizer:
         xp = todo.xp
         flags = [xp.all(xp.isfinite(arriving(part, xp))) for part in todo.parts]
         if self.nonfinite == "raise":
-            self.raise_nonfinite(todo.parts, flags, xp)
+            raise_nonfinite(self.name, todo.parts, flags, xp)
         every = functools.reduce(xp.logical_and, flags)
         return every if is_traced(every, xp) else bool(every)
-
-    def raise_nonfinite(self, parts: list[Part], flags: list[Any], xp: Namespace) -> None:
-        """FloatingPointError that names the first gradient whose flag is not set."""
-        for part, flag in zip(parts, flags, strict=True):
-            if is_traced(flag, xp, outside=False):
-                raise TypeError(
-                    f'{self.name}: nonfinite="raise" cannot work under a trace; '
-                    'use "skip" or "propagate"'
-                )
-            if not bool(flag):
-                raise FloatingPointError(f"{self.name}: the gradient of {part.path} is not finite")
 
 
 def _make(cls: Any, rule: Any, options: dict[str, Any]) -> Any:
     return cls(rule, **options)
-
-
-def _where(condition: Array, new: Any, old: Any, xp: Namespace) -> Any:
-    """A tree's arrays from ``new`` where ``condition`` holds, else from ``old``."""
-    tree = Tree(new)
-    pairs = zip(tree.leaves, tree.split(old), strict=True)
-    return tree.join([xp.where(condition, a, b) for a, b in pairs])

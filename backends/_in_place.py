@@ -11,8 +11,7 @@ from numpy.lib.array_utils import byte_bounds
 import arrayopt as ao
 from arrayopt._namespace import quiet
 from arrayopt._plan import Plan, masked, resolve
-from arrayopt._schema import each_step
-from arrayopt._step import Part, is_off
+from arrayopt._step import Part, is_off, raise_nonfinite
 from arrayopt._tree import Tree
 from arrayopt._types import Array, Namespace
 from arrayopt.fuse.program import Untraceable
@@ -57,8 +56,7 @@ class InPlace(abc.ABC):
         self.state = self.optimizer.init(params)
         self._memory: Memory | None = None
         if engine == "fused":  # told now if it cannot be
-            needed = dict.fromkeys(each_step(self.optimizer.rule), 0.0)
-            self._fused(self.optimizer.plan(params, params, self.state, needed))
+            self._fused(self.optimizer.probe(params, self.state))
 
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {"_memory": None}  # which holds addresses
@@ -81,7 +79,7 @@ class InPlace(abc.ABC):
         if optimizer.nonfinite != "propagate":
             flags = step.finite()
             if optimizer.nonfinite == "raise":
-                optimizer.raise_nonfinite(step.parts, flags, xp)
+                raise_nonfinite(optimizer.name, step.parts, flags, xp)
             if not all(flags):
                 return
         with quiet(xp):

@@ -1,9 +1,7 @@
 """NumPy arrays in place, block by block, on threads: for machines without llvmlite."""
 
-import functools
 import math
-import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeVar
 
@@ -68,7 +66,7 @@ class Step:
         what = ["move", "settle"] + ["measure"] * self._measured
         what += ["finite"] * (optimizer.nonfinite != "propagate")
         self._blocks: list[Block] = []
-        self._sums: list[dict[str, Any]] = [{} for _ in todo.parts]  # over each parameter
+        self._sums: list[dict[str, Any]] = [{} for _ in todo.parts]  # of measure, over each
         known: dict[Signature, Programs] = {}
         for i, part in enumerate(todo.parts):
             programs = self._programs(part, shared, what, known)
@@ -118,7 +116,7 @@ class Step:
             return dict(zip(names, found, strict=True))
 
         found = self._each(run)
-        self._add(found)
+        self._sums = self._added(found)
         return found
 
     def move(self, shared: Any) -> None:
@@ -126,39 +124,44 @@ class Step:
 
         def run(block: Block) -> Any:
             if block.programs:
-                names = [f"late {name}" for name in block.programs["move"][0].sums]
+                names = block.programs["move"][0].sums
                 return dict(zip(names, self._run(block, "move", shared), strict=True))
             return self._written(block, shared)
 
         found = self._each(run)
-        self._add([x if b.programs else {} for b, x in zip(self._blocks, found, strict=True)])
+        late = self._added(
+            [x if b.programs else {} for b, x in zip(self._blocks, found, strict=True)]
+        )
         for i, block in enumerate(self._blocks):
             if i and self._blocks[i - 1].whole == block.whole:
                 continue  # what is one value for a parameter is written once
             if "settle" in block.programs:
-                self._run(block, "settle", shared)
+                self._run(block, "settle", shared, late[block.whole])
             for old, new in () if block.programs else found[i]:
                 old[...] = new
 
-    def _run(self, block: Block, what: str, shared: Any) -> tuple[float, ...]:
-        """Carry out a program; returns the sums over the block."""
+    def _run(
+        self, block: Block, what: str, shared: Any, late: Mapping[str, Any] = {}
+    ) -> tuple[float, ...]:
+        """Carry out a program; returns the sums over the block.
+
+        ``late`` holds those over the whole parameter that its move gave.
+        """
         program, scalars = block.programs[what]
         part = block.part
         arrays = {"param": part.param, "grad": part.grad, **part.slots._asdict()}
         arrays |= dict(zip(shared_names(shared), optree.tree_leaves(shared), strict=True))
-        for name, x in self._sums[block.whole].items():
-            late = name.startswith("late ")
-            arrays[name.removeprefix("late ") if late else f"sums.{name}"] = np.asarray(x)
+        sums = {f"sums.{name}": x for name, x in self._sums[block.whole].items()} | {**late}
+        arrays |= {name: np.asarray(x) for name, x in sums.items()}
         return program(arrays, scalars)
 
-    def _add(self, found: list[dict[str, Any]]) -> None:
-        """Sum up over each parameter's blocks."""
-        rows: dict[int, list[dict[str, Any]]] = {}
+    def _added(self, found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Sums over each block, as sums over each parameter."""
+        whole: list[dict[str, Any]] = [{} for _ in self._sums]
         for block, sums in zip(self._blocks, found, strict=True):
-            rows.setdefault(block.whole, []).append(sums)
-        for i, several in rows.items():
-            for name in several[0]:
-                self._sums[i][name] = functools.reduce(operator.add, (s[name] for s in several))
+            row = whole[block.whole]
+            row |= {name: row[name] + x if name in row else x for name, x in sums.items()}
+        return whole
 
     def _written(self, block: Block, shared: Any) -> list[tuple[Any, Any]]:
         """The rule as it is written, over a block; returns new values of what is one value."""

@@ -4,7 +4,7 @@ Arrays are known by address, so they may be any library's. Nothing here waits fo
 :meth:`Step.finite`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -112,18 +112,19 @@ class Batch(NamedTuple):
     sums: dict[str, Any]  # those of these kernels over each parameter, for others to read there
 
 
-@once
-def _flat(what: str, around: Around, sig: Signature, shared: Any = ()) -> Kernel:
-    program = trace(what, around, sig, shared, inside=True)
-    names = summed("move", around, sig, shared)
-    return Kernel(program, columns(around.rule, sig, names), strided=False)
+def _maker(strided: bool) -> Callable[..., Kernel]:
+    """What makes a program's kernel, once."""
+
+    @once
+    def make(what: str, around: Around, sig: Signature, shared: Any = ()) -> Kernel:
+        program = trace(what, around, sig, shared, inside=True)
+        names = summed("move", around, sig, shared)
+        return Kernel(program, columns(around.rule, sig, names), strided=strided)
+
+    return make
 
 
-@once
-def _strided(what: str, around: Around, sig: Signature, shared: Any = ()) -> Kernel:
-    program = trace(what, around, sig, shared, inside=True)
-    names = summed("move", around, sig, shared)
-    return Kernel(program, columns(around.rule, sig, names), strided=True)
+_flat, _strided = _maker(strided=False), _maker(strided=True)
 
 
 class Step:

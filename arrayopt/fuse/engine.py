@@ -124,12 +124,14 @@ class Step:
 
     def measure(self, shared: Any) -> list[dict[str, np.ndarray]]:
         """The rule's sums over all elements of each batch, 0-d and float64; none if it has none."""
-        found = []
-        sets = self._told(shared)
-        for batch in self.batches if self._measured else ():
+        if not self._measured:
+            return []
+        found, sets = [], self._told(shared)
+        for batch in self.batches:
             own = _rowwise(batch, "measure", sets, self.threads)
-            for name in own.keys() & {x.removeprefix("sums.") for x in batch.sums}:
-                batch.sums[f"sums.{name}"][:] = own[name]
+            for name, x in own.items():
+                if f"sums.{name}" in batch.sums:
+                    batch.sums[f"sums.{name}"][:] = x
             found.append({name: np.asarray(np.sum(x)) for name, x in own.items()})
         return found
 

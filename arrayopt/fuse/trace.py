@@ -159,11 +159,11 @@ def sums_of(around: Around, sig: Signature, shared: Any) -> list[str]:
 def untraceable(optimizer: Any) -> str | None:
     """Why the steps of an ``arrayopt.Optimizer`` cannot be traced; None if they can."""
     probe = np.ones(2, np.float32)
-    around, shared = optimizer.around, optimizer.init(probe).shared
+    around, state = optimizer.around, optimizer.init(probe)
     try:
-        sig = signature(around, optimizer.probe(probe).parts[0])
+        sig = signature(around, optimizer.probe(probe, state).parts[0])
         for what in ("move", "settle", "measure")[: 2 + hasattr(around.rule, "measure")]:
-            trace(what, around, sig, shared)
+            trace(what, around, sig, state.shared)
     except Untraceable as error:
         return str(error)
     return None

@@ -31,7 +31,7 @@ this is equal but at steps before the first gradient, where that is NaN for ever
 import math
 from typing import NamedTuple
 
-from .._math import debias, guarded
+from .._math import corrections, guarded
 from .._types import Array, Bound, Decay, Epsilon, Namespace, Positive, Rate, Scalar, Weight
 
 DECAY = "coupled"  # pytorch_optimizer.DAdaptAdam
@@ -81,7 +81,7 @@ def measure(
 ) -> dict[str, Array]:
     """What is summed over all elements."""
     b = b2**0.5
-    c = debias(b2, t, xp=xp) ** 0.5 / debias(b1, t, xp=xp) if bias_correction else 1.0
+    c = corrections(b1, b2, t, xp=xp) if bias_correction else 1.0
     delta = shared.d * lr * c
     s = b * state.s + (1 - b) * delta * grad
     gs = grad * state.s / guarded(xp.sqrt(state.v), eps, xp=xp)
@@ -102,7 +102,7 @@ def adapt(
 ) -> Shared:
     """The estimate that this step takes, and the one of the next."""
     b, d = b2**0.5, shared.d
-    c = debias(b2, t, xp=xp) ** 0.5 / debias(b1, t, xp=xp) if bias_correction else 1.0
+    c = corrections(b1, b2, t, xp=xp) if bias_correction else 1.0
     delta = d * lr * c
     r = b * shared.r + (1 - b) * delta * sums["gs"]
     found = r / guarded((1 - b) * sums["s"], 0.0, xp=xp)
@@ -126,7 +126,7 @@ def update(
 ) -> tuple[Array, State]:
     """One step; returns the new parameter and state and modifies nothing. ``t`` counts from 1."""
     b = b2**0.5
-    c = debias(b2, t, xp=xp) ** 0.5 / debias(b1, t, xp=xp) if bias_correction else 1.0
+    c = corrections(b1, b2, t, xp=xp) if bias_correction else 1.0
     delta = shared.now * lr * c
     m = b1 * state.m + (1 - b1) * delta * grad
     v = b2 * state.v + (1 - b2) * (grad * grad)

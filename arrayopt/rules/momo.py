@@ -28,16 +28,15 @@ step, which the rate takes into account. ``weight_decay`` is decoupled and unkno
 torch, Keras and pytorch_optimizer have no such rule.
 """
 
-from typing import Annotated, NamedTuple, TypeAlias
+from typing import NamedTuple
 
 from .._math import pick
-from .._types import Array, Decay, Loss, Namespace, Range, Rate, Scalar, Weight
+from .._types import Array, Decay, Loss, Namespace, Rate, Real, Scalar, Weight
 
 DECAY = "decoupled"
 # Sums over elements round differently in each library, and decide all later steps.
 PARITY_EPS = 100
 SMALLEST = 2.0**-52  # of a squared norm to divide by
-Level: TypeAlias = Annotated[Scalar, Range("(-inf, inf)")]  # of the loss
 
 
 class Shared(NamedTuple):
@@ -65,11 +64,16 @@ def init(param: Array, *, xp: Namespace) -> State:
     return State(m=xp.zeros_like(param))
 
 
+def average(grad: Array, state: State, t: Scalar, *, beta: Scalar, xp: Namespace) -> Array:
+    """The new ``m``."""
+    return pick(t == 1, grad, beta * state.m + (1 - beta) * grad, xp=xp)
+
+
 def measure(
     param: Array, grad: Array, state: State, t: Scalar, *, beta: Scalar, xp: Namespace
 ) -> dict[str, Array]:
     """What is summed over all elements."""
-    m = pick(t == 1, grad, beta * state.m + (1 - beta) * grad, xp=xp)
+    m = average(grad, state, t, beta=beta, xp=xp)
     return {"mm": m * m, "mp": m * param, "gp": grad * param}
 
 
@@ -82,7 +86,7 @@ def adapt(
     beta: Scalar,
     inner_decay: Scalar,
     value: Loss | None = None,
-    lower_bound: Level = 0.0,
+    lower_bound: Real = 0.0,
     adapt_lower_bound: bool = False,
     xp: Namespace,
 ) -> Shared:
@@ -112,6 +116,6 @@ def update(
     xp: Namespace,
 ) -> tuple[Array, State]:
     """One step; returns the new parameter and state and modifies nothing. ``t`` counts from 1."""
-    m = pick(t == 1, grad, beta * state.m + (1 - beta) * grad, xp=xp)
+    m = average(grad, state, t, beta=beta, xp=xp)
     shrink = lr * inner_decay / (1 + lr * inner_decay)
     return param - shared.tau * m - shrink * param, State(m)

@@ -30,16 +30,15 @@ the step, which the rate takes into account. ``weight_decay`` is decoupled and u
 torch, Keras and pytorch_optimizer have no such rule.
 """
 
-from typing import Annotated, NamedTuple, TypeAlias
+from typing import NamedTuple
 
 from .._math import debias, guarded
-from .._types import Array, Decay, Epsilon, Loss, Namespace, Range, Rate, Scalar, Weight
+from .._types import Array, Decay, Epsilon, Loss, Namespace, Rate, Real, Scalar, Weight
 
 DECAY = "decoupled"
 # Sums over elements round differently in each library, and decide all later steps.
 PARITY_EPS = 100
 SMALLEST = 2.0**-52  # of a squared norm to divide by
-Level: TypeAlias = Annotated[Scalar, Range("(-inf, inf)")]  # of the loss
 
 
 class Shared(NamedTuple):
@@ -102,7 +101,7 @@ def adapt(
     b1: Scalar,
     inner_decay: Scalar,
     value: Loss | None = None,
-    lower_bound: Level = 0.0,
+    lower_bound: Real = 0.0,
     adapt_lower_bound: bool = False,
     xp: Namespace,
 ) -> Shared:

@@ -38,17 +38,16 @@ convolution's s from its last two axes.
 The iteration needs the whole matrix: ``ELEMENTWISE = False``.
 """
 
-from typing import Annotated, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from .._math import debias, guarded
-from .._types import Array, Decay, Epsilon, Namespace, Range, Rate, Scalar, Weight
+from .._types import Array, Decay, Epsilon, Namespace, Rate, Real, Scalar, Weight
 
 DECAY = "decoupled"  # torch.optim.Muon
 ELEMENTWISE = False
 # Sums in another order, and the iterations multiply small singular values, with the rounding in
 # them, by up to 3.4 each. A step is small beside the parameter.
 PARITY_EPS = 50
-Number = Annotated[Scalar, Range("(-inf, inf)")]
 
 
 class State(NamedTuple):
@@ -78,9 +77,9 @@ def update(
     momentum: Decay = 0.95,
     nesterov: bool = True,
     ns_steps: Weight = 5,
-    ns_a: Number = 3.4445,
-    ns_b: Number = -4.7750,
-    ns_c: Number = 2.0315,
+    ns_a: Real = 3.4445,
+    ns_b: Real = -4.7750,
+    ns_c: Real = 2.0315,
     eps: Epsilon = 1e-7,
     eps_in_max: bool = True,
     bias_correction: bool = False,

@@ -23,15 +23,14 @@ formula in its documentation, :math:`g` below the line is multiplied by it too. 
 pytorch_optimizer have no such rule.
 """
 
-from typing import Annotated, Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple
 
-from .._types import Array, Bound, Epsilon, Loss, Namespace, Range, Rate, Scalar
+from .._types import Array, Bound, Epsilon, Loss, Namespace, Rate, Real, Scalar
 
 DECAY = "coupled"
 # Sums over elements round differently in each library, and decide the step.
 PARITY_EPS = 100
 SMALLEST = 2.0**-52  # of a squared norm to divide by
-Level: TypeAlias = Annotated[Scalar, Range("(-inf, inf)")]  # of the loss
 
 
 class Shared(NamedTuple):
@@ -67,7 +66,7 @@ def adapt(
     t: Scalar,
     *,
     value: Loss | None = None,
-    f_min: Level = 0.0,
+    f_min: Real = 0.0,
     max_lr: Bound = 1.0,
     eps: Epsilon = 0.0,
     variant: Literal["sps", "sps+"] = "sps",

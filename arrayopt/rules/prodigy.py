@@ -34,7 +34,7 @@ its rate is ``lr`` and not :math:`\delta`, which is too much. torch and Keras ha
 import math
 from typing import NamedTuple
 
-from .._math import debias, guarded
+from .._math import corrections, guarded
 from .._types import Array, Bound, Decay, Epsilon, Namespace, Positive, Rate, Scalar, Weight
 
 DECAY = "coupled"
@@ -88,7 +88,7 @@ def measure(
 ) -> dict[str, Array]:
     """What is summed over all elements."""
     b3, d = b2**0.5 if b3 is None else b3, shared.d
-    c = debias(b2, t, xp=xp) ** 0.5 / debias(b1, t, xp=xp) if bias_correction else 1.0
+    c = corrections(b1, b2, t, xp=xp) if bias_correction else 1.0
     s = b3 * state.s + (d if safeguard_warmup else d * lr * c) * (d / d0) * grad
     return {"gp": grad * (state.p0 - param), "s": xp.abs(s)}
 
@@ -110,7 +110,7 @@ def adapt(
 ) -> Shared:
     """The estimate that this step takes, and the one of the next."""
     b3, d = b2**0.5 if b3 is None else b3, shared.d
-    c = debias(b2, t, xp=xp) ** 0.5 / debias(b1, t, xp=xp) if bias_correction else 1.0
+    c = corrections(b1, b2, t, xp=xp) if bias_correction else 1.0
     r = b3 * shared.r + d * lr * c * (d / d0) * sums["gp"]
     found = d_coef * r / guarded(sums["s"], 0.0, xp=xp)
     top = xp.maximum(shared.top, found)
@@ -138,7 +138,7 @@ def update(
 ) -> tuple[Array, State]:
     """One step; returns the new parameter and state and modifies nothing. ``t`` counts from 1."""
     b3, d = b2**0.5 if b3 is None else b3, shared.now
-    c = debias(b2, t, xp=xp) ** 0.5 / debias(b1, t, xp=xp) if bias_correction else 1.0
+    c = corrections(b1, b2, t, xp=xp) if bias_correction else 1.0
     m = b1 * state.m + (1 - b1) * d * grad
     v = b2 * state.v + (1 - b2) * (d * grad * (d * grad))
     s = b3 * state.s + (d if safeguard_warmup else d * lr * c) * (d / d0) * grad

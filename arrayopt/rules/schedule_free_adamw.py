@@ -28,14 +28,13 @@ schedule's rate of the step after. Keras' ``ScheduleFreeAdamW`` has ``weight_lr_
 ``weight_decay`` is as here: decoupled, it moves y alone. torch has no such rule.
 """
 
-from typing import Annotated, NamedTuple, TypeAlias
+from typing import NamedTuple
 
 from .._math import debias, guarded, scalar
-from .._types import Array, Decay, Epsilon, Namespace, Range, Rate, Scalar, Weight
+from .._types import Array, Decay, Epsilon, Namespace, Portion, Rate, Scalar, Weight
 
 DECAY = "decoupled"  # keras.optimizers.ScheduleFreeAdamW
 CONTRACTED_EPS = 20  # what the sum of all steps in z rounds is in y too
-Part: TypeAlias = Annotated[Scalar, Range("(0, 1]")]  # of x in y
 
 
 class State(NamedTuple):
@@ -60,7 +59,7 @@ def update(
     t: Scalar,
     *,
     lr: Rate = 0.0025,
-    b1: Part = 0.9,
+    b1: Portion = 0.9,
     b2: Decay = 0.999,
     eps: Epsilon = 1e-8,
     eps_root: Epsilon = 0.0,

@@ -25,14 +25,13 @@ after. ``weight_decay`` is coupled as in both; any other moves y alone. torch an
 rule.
 """
 
-from typing import Annotated, NamedTuple, TypeAlias
+from typing import NamedTuple
 
 from .._math import guarded, scalar
-from .._types import Array, Namespace, Range, Rate, Scalar, Weight
+from .._types import Array, Namespace, Portion, Rate, Scalar, Weight
 
 DECAY = "coupled"  # optax.contrib.schedule_free_sgd
 CONTRACTED_EPS = 20  # z goes as far as the sum of all gradients, and what it rounds is in y too
-Part: TypeAlias = Annotated[Scalar, Range("(0, 1]")]  # of x in y
 
 
 class State(NamedTuple):
@@ -55,7 +54,7 @@ def update(
     t: Scalar,
     *,
     lr: Rate = 1.0,
-    b1: Part = 0.9,
+    b1: Portion = 0.9,
     weight_lr_power: Weight = 2.0,
     r: Weight = 0.0,
     xp: Namespace,

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from .._math import widest
 from .._namespace import cast, namespace
+from .._schema import is_one_of
 from .._types import Range, Scalar
 
 Value: TypeAlias = Annotated[float, Range("(-inf, inf)")]
@@ -104,7 +105,7 @@ def legal(what: str, hint: Any, value: Any) -> Any:
         hint = typing.get_args(hint)[0]
     if hint is bool or typing.get_origin(hint) is Literal:
         choices = (False, True) if hint is bool else typing.get_args(hint)
-        if not any(type(value) is type(c) and value == c for c in choices):
+        if not is_one_of(choices, value):
             raise ValueError(f"{what} must be {' or '.join(map(repr, choices))}, got {value!r}")
         return value
     mark = getattr(hint, "__metadata__", (None,))[0]
