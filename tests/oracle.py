@@ -84,31 +84,59 @@ def run(
 
 
 def run_torch(
-    cls: Any, options: dict[str, Any], params: Tree, grads: Sequence[Tree], scheduler: Any = None
+    cls: Any,
+    options: dict[str, Any],
+    params: Tree,
+    grads: Sequence[Tree],
+    scheduler: Any = None,
+    *,
+    wide: bool = False,
+    before: Callable[[Any, dict[str, Any]], Any] | None = None,
+    look: Callable[[Any, dict[str, Any]], dict[str, Any]] = lambda opt, tensors: tensors,
 ) -> Path:
-    """The same by a torch.optim.Optimizer, a name in torch.optim or in ``"module:Class"``."""
+    """The same by a torch.optim.Optimizer, a name in torch.optim or in ``"module:Class"``.
+
+    Args:
+        wide: with float64 as torch's default dtype, in which some hold what is one number.
+        before: called with the optimizer and its parameters before each step.
+        look: called so after each; gives what is compared in the parameters' place.
+    """
     torch = pytest.importorskip("torch")
     if isinstance(cls, str):
         module, _, name = cls.rpartition(":")
         cls = getattr(importlib.import_module(module or "torch.optim"), name)
-    tensors = {k: torch.nn.Parameter(torch.tensor(p.copy())) for k, p in params.items()}
-    opt = cls(list(tensors.values()), **options)
-    schedule = None if scheduler is None else scheduler(opt)
-    path = []
-    for g in grads:
-        for k, p in tensors.items():
-            p.grad = torch.tensor(g[k].copy())
-        opt.step()
-        if schedule is not None:
-            schedule.step()
-        path.append(leaves({k: p.detach().numpy() for k, p in tensors.items()}))
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64 if wide else default)
+    try:
+        tensors = {k: torch.nn.Parameter(torch.tensor(p.copy())) for k, p in params.items()}
+        opt = cls(list(tensors.values()), **options)
+        schedule = None if scheduler is None else scheduler(opt)
+        path = []
+        for g in grads:
+            if before is not None:
+                before(opt, tensors)
+            for k, p in tensors.items():
+                p.grad = torch.tensor(g[k].copy())
+            opt.step()
+            if schedule is not None:
+                schedule.step()
+            path.append(leaves({k: x.detach().numpy() for k, x in look(opt, tensors).items()}))
+    finally:
+        torch.set_default_dtype(default)
     return np.stack(path)
 
 
 def run_optax(
-    make: Callable[[Any], Any], params: Tree, grads: Sequence[Tree], **each: Sequence[Any]
+    make: Callable[[Any], Any],
+    params: Tree,
+    grads: Sequence[Tree],
+    *,
+    look: Callable[[Any, Any], Any] = lambda state, params: params,
+    **each: Sequence[Any],
 ) -> Path:
-    """The same by the transformation that ``make(optax)`` gives, in 64-bit mode."""
+    """The same by the transformation that ``make(optax)`` gives, in 64-bit mode; ``look`` of its
+    state and parameters is what is compared in the parameters' place.
+    """
     jax, optax = pytest.importorskip("jax"), pytest.importorskip("optax")
     with jax.enable_x64(True):
         transform = make(optax)
@@ -120,7 +148,7 @@ def run_optax(
             updates, state = transform.update(g, state, params, **extra)
             params = optax.apply_updates(params, updates)
             assert all(p.dtype == "float64" for p in params.values())
-            path.append(leaves(params))
+            path.append(leaves(look(state, params)))
     return np.stack(path)
 
 
@@ -193,13 +221,17 @@ class Oracle(NamedTuple):
 _KNOWN: dict[Any, tuple[Path, Any]] = {}
 
 
+def words_of(options: dict[str, Any]) -> str:
+    """Options as one writes them in a call."""
+    return ", ".join(f"{k}={v!r}" for k, v in options.items())
+
+
 def torch_oracle(
     rule: str, ours: dict[str, Any], cls: str, theirs: dict[str, Any], **more: Any
 ) -> Oracle:
     """Beside a class of torch.optim, or ``"module:Class"``."""
     module, _, name = cls.rpartition(":")
-    words = ", ".join(f"{k}={v!r}" for k, v in theirs.items())
-    against = f"{module or 'torch.optim'}.{name}({words})"
+    against = f"{module or 'torch.optim'}.{name}({words_of(theirs)})"
     return Oracle(rule, ours, against, functools.partial(run_torch, cls, theirs), **more)
 
 
@@ -214,6 +246,5 @@ def keras_oracle(
     rule: str, ours: dict[str, Any], cls: str, theirs: dict[str, Any], **more: Any
 ) -> Oracle:
     """Beside a class of keras.optimizers."""
-    words = ", ".join(f"{k}={v!r}" for k, v in theirs.items())
-    against = f"keras.optimizers.{cls}({words})"
+    against = f"keras.optimizers.{cls}({words_of(theirs)})"
     return Oracle(rule, ours, against, functools.partial(run_keras, cls, theirs), **more)

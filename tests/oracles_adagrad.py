@@ -13,6 +13,7 @@ from oracle import (
     optax_oracle,
     run,
     torch_oracle,
+    words_of,
 )
 from oracles_sgd import Slot, layout, slot_oracle
 
@@ -100,7 +101,7 @@ def rmsprop_oracle(ours, **theirs):
 
 
 def cocob_oracle(ours, **theirs):
-    words = ", ".join(f"{k}={v!r}" for k, v in theirs.items())
+    words = words_of(theirs)
     return optax_oracle(
         "cocob",
         ours,

@@ -18,25 +18,14 @@ from oracle import (
     optax_oracle,
     run_torch,
     torch_oracle,
+    words_of,
 )
 
 
-def run_wide(cls: str, options: dict[str, Any], params: Tree, grads: list[Tree]) -> Path:
-    """A torch optimizer with float64 as torch's default dtype, in which NAdam holds its product."""
-    torch = pytest.importorskip("torch")
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    try:
-        return run_torch(cls, options, params, grads)
-    finally:
-        torch.set_default_dtype(before)
-
-
 def wide(rule: str, ours: dict[str, Any], cls: str, theirs: dict[str, Any]) -> Oracle:
-    words = ", ".join(f"{k}={v!r}" for k, v in theirs.items())
-    return Oracle(
-        rule, ours, f"torch.optim.{cls}({words})", functools.partial(run_wide, cls, theirs)
-    )
+    """With float64 as torch's default dtype, in which NAdam holds its product."""
+    run = functools.partial(run_torch, cls, theirs, wide=True)
+    return Oracle(rule, ours, f"torch.optim.{cls}({words_of(theirs)})", run)
 
 
 def po(rule: str, ours: dict[str, Any], cls: str, theirs: dict[str, Any], **more: Any) -> Oracle:
@@ -58,7 +47,7 @@ def run_scheduled(
 def scheduled(
     rule: str, ours: dict[str, Any], cls: str, theirs: dict[str, Any], lr: Callable[[int], float]
 ) -> Oracle:
-    words = ", ".join(f"{k}={v!r}" for k, v in theirs.items())
+    words = words_of(theirs)
     against = f"pytorch_optimizer.{cls}({words}) with a schedule"
     run = functools.partial(run_scheduled, f"pytorch_optimizer:{cls}", theirs, lr)
     return Oracle(rule, ours | {"lr": lr}, against, run)

@@ -11,8 +11,10 @@ from oracle import (
     leaves,
     optax_oracle,
     problem,
+    run_optax,
     run_torch,
     torch_oracle,
+    words_of,
 )
 from oracles_layerwise import rates
 from oracles_sgd import Averaged, torch_slots
@@ -80,10 +82,6 @@ class LevelAdam(Level):
     faint = 2.0**-53
 
 
-def theirs_words(theirs):
-    return ", ".join(f"{k}={v!r}" for k, v in theirs.items())
-
-
 def coupled(x):
     return f"g += {x} p, then {{}}", lambda o, made: o.chain(o.add_decayed_weights(x), made)
 
@@ -101,7 +99,7 @@ PLAIN = "{}", lambda optax, made: made
 
 def optax_free(rule, ours, name, theirs, kind=Oracle, around=PLAIN, value=False):
     """Beside optax' rule of that name, and what is done around it."""
-    words = theirs_words({k: "schedule" if v is rates else v for k, v in theirs.items()})
+    words = words_of({k: "schedule" if v is rates else v for k, v in theirs.items()})
     where = "optax" if name == "polyak_sgd" else "optax.contrib"
     against = around[0].format(f"{where}.{name}({words})")
 
@@ -114,24 +112,15 @@ def optax_free(rule, ours, name, theirs, kind=Oracle, around=PLAIN, value=False)
 
 def torch_wide(rule, ours, cls, theirs, kind=Oracle):
     """Beside a class of pytorch_optimizer, where float64 is torch's default dtype."""
-    against = f"pytorch_optimizer.{cls}({theirs_words(theirs)}, in float64)"
+    against = f"pytorch_optimizer.{cls}({words_of(theirs)}, in float64)"
     run = functools.partial(torch_slots, f"pytorch_optimizer:{cls}", "", theirs)
     return kind(rule, ours, against, run)
 
 
 def averaged(make, params, grads):
     """The parameters to evaluate with of a transformation of optax.contrib."""
-    jax, optax = pytest.importorskip("jax"), pytest.importorskip("optax")
-    with jax.enable_x64(True):
-        transform, path = make(optax), []
-        params = {k: jax.numpy.array(p) for k, p in params.items()}
-        state = transform.init(params)
-        for g in grads:
-            g = {k: jax.numpy.array(x) for k, x in g.items()}
-            updates, state = transform.update(g, state, params)
-            params = optax.apply_updates(params, updates)
-            path.append(leaves(optax.contrib.schedule_free_eval_params(state, params)))
-    return np.stack(path)
+    contrib = pytest.importorskip("optax").contrib
+    return run_optax(make, params, grads, look=contrib.schedule_free_eval_params)
 
 
 def average(rule, ours, against, make):
@@ -326,7 +315,7 @@ def warm(k):
 
 def free(rule, ours, theirs):
     """Beside ``optax.contrib.<rule>``: the parameters, and those to evaluate with."""
-    words = theirs_words(theirs)
+    words = words_of(theirs)
 
     def make(optax):
         return getattr(optax.contrib, rule)(**theirs)
@@ -339,23 +328,18 @@ def free(rule, ours, theirs):
 
 def evaluated(cls, theirs, params, grads):
     """The parameters of a class of pytorch_optimizer after ``eval()``."""
-    torch, package = pytest.importorskip("torch"), pytest.importorskip("pytorch_optimizer")
-    tensors = {k: torch.nn.Parameter(torch.tensor(p.copy())) for k, p in params.items()}
-    opt = getattr(package, cls)(list(tensors.values()), **theirs)
-    path = []
-    for g in grads:
-        opt.train()
-        for k, p in tensors.items():
-            p.grad = torch.tensor(g[k].copy())
-        opt.step()
+
+    def look(opt, tensors):
         opt.eval()
-        path.append(leaves({k: p.detach().numpy().copy() for k, p in tensors.items()}))
-    return np.stack(path)
+        return tensors
+
+    name = f"pytorch_optimizer:{cls}"
+    return run_torch(name, theirs, params, grads, before=lambda opt, _: opt.train(), look=look)
 
 
 def torch_free(rule, ours, cls, theirs):
     """Beside a class of pytorch_optimizer: the parameters, and those to evaluate with."""
-    against = f"pytorch_optimizer.{cls}({theirs_words(theirs)}), after eval()"
+    against = f"pytorch_optimizer.{cls}({words_of(theirs)}), after eval()"
     return [
         torch_oracle(rule, ours, f"pytorch_optimizer:{cls}", theirs),
         Averaged(rule, ours, against, functools.partial(evaluated, cls, theirs)),
@@ -377,7 +361,7 @@ def torch_uneven(rule, cls, ours, theirs):
     run = functools.partial(
         run_torch, f"pytorch_optimizer:{cls}", {"lr": 0.1} | theirs, scheduler=scheduler
     )
-    against = f"pytorch_optimizer.{cls}(schedule, {theirs_words(theirs)})"
+    against = f"pytorch_optimizer.{cls}(schedule, {words_of(theirs)})"
     return Oracle(rule, {"lr": uneven} | ours, against, run)
 
 

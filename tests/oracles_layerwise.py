@@ -4,7 +4,7 @@ import functools
 
 import numpy as np
 import pytest
-from oracle import Oracle, frozen, keras_oracle, leaves, optax_oracle, problem, run_torch
+from oracle import Oracle, frozen, keras_oracle, leaves, optax_oracle, problem, run_torch, words_of
 from oracles_sgd import Layout
 
 RATES = [0.1, 0.3, 0.0, *(0.2 / k for k in range(1, 28))]
@@ -48,7 +48,7 @@ def torch_rows(cls, options, params, grads):
 
 def pytorch_oracle(rule, ours, cls, theirs, kind=Oracle, **more):
     name = more.pop("name", cls)
-    words = ", ".join(f"{k}={v!r}" for k, v in theirs.items())
+    words = words_of(theirs)
     run = functools.partial(torch_rows, cls, theirs)
     return kind(rule, ours, f"pytorch_optimizer.{name}({words})", run, **more)
 

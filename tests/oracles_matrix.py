@@ -22,6 +22,7 @@ from oracle import (
     run_optax,
     run_torch,
     torch_oracle,
+    words_of,
 )
 from oracles_sgd import Slot, layout
 
@@ -93,7 +94,7 @@ def jitted(transform: Any) -> Any:
 
 
 def optax_muon(ours: dict[str, Any], lr: float = 1e-3, **theirs: Any) -> Oracle:
-    words = ", ".join(f"{k}={v!r}" for k, v in ({"learning_rate": lr} | theirs).items())
+    words = words_of({"learning_rate": lr} | theirs)
     ours = {"layout": "in_out", "eps_in_max": False, "eps": 1e-8, "lr": lr, **ours}
     run = functools.partial(run_optax, lambda optax: jitted(optax.contrib.muon(lr, **theirs)))
     bias = {"bias_correction": True}
@@ -208,7 +209,7 @@ def optax_adafactor(
     known = {"learning_rate": o["lr"], "decay_rate": decay_rate, "momentum": momentum or None}
     known |= {"min_dim_size_to_factor": min_size, "clipping_threshold": o["clip_threshold"]}
     known |= {"eps": o["eps1"], "multiply_by_parameter_scale": o["scale_parameter"]}
-    words = ", ".join(f"{k}={v!r}" for k, v in known.items())
+    words = words_of(known)
     o |= {"relative_step": False, "axes": "largest", "min_size": min_size}
     o |= {"decay_rate": decay_rate, "b1": momentum}
     return optax_oracle("adafactor", o, f"optax.adafactor({words}) in float64", make, **more)
@@ -387,14 +388,14 @@ def shampoo(options: dict[str, Any], params: Tree, grads: Sequence[Tree]) -> Pat
 
 
 def shampoo_oracle(**options: Any) -> Oracle:
-    words = ", ".join(f"{k}={v!r}" for k, v in options.items())
+    words = words_of(options)
     theirs = functools.partial(shampoo, options)
     return Oracle("shampoo", options, f"the paper's Algorithm 2, {words}", theirs, kind="tensors")
 
 
 def pytorch_shampoo(ours: dict[str, Any], theirs: dict[str, Any]) -> Oracle:
     """pytorch_optimizer's; a scalar, which it does not precondition, by hand."""
-    words = ", ".join(f"{k}={v!r}" for k, v in theirs.items())
+    words = words_of(theirs)
     runs = functools.partial(run_torch, "pytorch_optimizer:Shampoo", theirs)
     against = f"pytorch_optimizer.Shampoo({words})"
     run = functools.partial(alone, runs, lambda p: p.ndim > 0, functools.partial(shampoo, ours))

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from oracle import Oracle, Path, Tree, keras_oracle, leaves, optax_oracle, torch_oracle
+from oracle import Oracle, Path, Tree, keras_oracle, leaves, optax_oracle, torch_oracle, words_of
 
 
 def run_mlx(cls: str, options: dict[str, Any], params: Tree, grads: list[Tree]) -> Path:
@@ -25,7 +25,7 @@ def run_mlx(cls: str, options: dict[str, Any], params: Tree, grads: list[Tree]) 
 
 def mlx_oracle(rule: str, ours: dict[str, Any], cls: str, theirs: dict[str, Any]) -> Oracle:
     """Of numbers that float32 holds exactly: MLX rounds every Python number to it."""
-    words = ", ".join(f"{k}={v!r}" for k, v in theirs.items())
+    words = words_of(theirs)
     run = functools.partial(run_mlx, cls, theirs)
     return Oracle(rule, ours, f"mlx.optimizers.{cls}({words})", run)
 

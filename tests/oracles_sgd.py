@@ -1,41 +1,36 @@
 """Rules without a second moment: SGD's relatives, and those that take signs."""
 
 import functools
-import importlib
+import itertools
 
 import numpy as np
 import pytest
-from oracle import Oracle, deviation, keras_oracle, leaves, optax_oracle, torch_oracle
+from oracle import (
+    Oracle,
+    deviation,
+    keras_oracle,
+    leaves,
+    optax_oracle,
+    run_torch,
+    torch_oracle,
+    words_of,
+)
 
 from arrayopt import Optimizer, rules
 
 
 def torch_slots(cls, key, options, params, grads, jump=0):
-    """What a torch optimizer holds under ``key`` after each step; the parameters for "".
+    """What a torch optimizer holds under ``key`` after each step; the parameters for ""."""
+    steps = itertools.count()
 
-    With float64 as torch's default dtype, in which ASGD holds eta and mu.
-    """
-    torch = pytest.importorskip("torch")
-    module, _, name = cls.rpartition(":")
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    try:
-        tensors = {k: torch.nn.Parameter(torch.tensor(p.copy())) for k, p in params.items()}
-        make = getattr(importlib.import_module(module or "torch.optim"), name)
-        opt = make(list(tensors.values()), **options)
-        path = []
-        for g in grads:
-            for k, p in tensors.items():
-                p.grad = torch.tensor(g[k].copy())
-            opt.step()
-            held = {k: opt.state[p][key] if key else p for k, p in tensors.items()}
-            path.append(leaves({k: p.detach().numpy() for k, p in held.items()}))
-            if len(path) == 1 and jump:
-                for p in tensors.values():
-                    opt.state[p]["step"] += jump
-    finally:
-        torch.set_default_dtype(before)
-    return np.stack(path)
+    def look(opt, tensors):
+        held = {k: opt.state[p][key] if key else p for k, p in tensors.items()}
+        if next(steps) == 0 and jump:
+            for p in tensors.values():
+                opt.state[p]["step"] += jump
+        return held
+
+    return run_torch(cls, options, params, grads, wide=True, look=look)
 
 
 class Slot(Oracle):
@@ -80,12 +75,12 @@ class Layout(Oracle):
 
 
 def layout(rule, names, **options):
-    words = ", ".join(f"{k}={v!r}" for k, v in options.items())
+    words = words_of(options)
     return Layout(rule, options, f"slots with {words}: {names or 'none'}", names.split)
 
 
 def slot_oracle(kind, rule, ours, cls, key, theirs):
-    words = ", ".join(f"{k}={v!r}" for k, v in theirs.items())
+    words = words_of(theirs)
     against = f"{cls.replace(':', '.')}({words}), its {key}"
     return kind(rule, ours, against, functools.partial(torch_slots, cls, key, theirs), "dense")
 
@@ -100,17 +95,12 @@ def asgd_oracle(options, kind=Oracle):
 
 def decayed(name, options, weight_decay, params, grads):
     """A class of torch.optim after p <- p - lr wd p, which it lacks itself."""
-    torch = pytest.importorskip("torch")
-    tensors = {k: torch.nn.Parameter(torch.tensor(p.copy())) for k, p in params.items()}
-    opt = getattr(torch.optim, name)(list(tensors.values()), **options)
-    path = []
-    for g in grads:
-        for k, p in tensors.items():
+
+    def before(opt, tensors):
+        for p in tensors.values():
             p.data.mul_(1 - options["lr"] * weight_decay)
-            p.grad = torch.tensor(g[k].copy())
-        opt.step()
-        path.append(leaves({k: p.detach().numpy() for k, p in tensors.items()}))
-    return np.stack(path)
+
+    return run_torch(name, options, params, grads, before=before)
 
 
 def rprop_moves(options, params, grads):
@@ -128,7 +118,7 @@ def rprop_moves(options, params, grads):
 
 
 def rprop_oracle(ours, theirs):
-    words = ", ".join(f"{k}={v!r}" for k, v in theirs.items())
+    words = words_of(theirs)
     against = f"optax.rprop({words}), moves in its state"
     return Oracle("rprop", ours, against, functools.partial(rprop_moves, theirs))
 

@@ -26,7 +26,6 @@ from oracle import (
     run_optax,
     run_torch,
 )
-from oracles_adam import run_wide
 from oracles_seed import run_mlx
 
 import arrayopt as ao
@@ -92,7 +91,7 @@ def theirs(framework: str, name: str, options: dict[str, Any]) -> Positions:
 def torch_path(name: str, options: dict[str, Any], *args: Any) -> Positions:
     torch = pytest.importorskip("torch")
     if name != "Muon":
-        return run_wide(name, options, *args)
+        return run_torch(name, options, *args, wide=True)
     with mock.patch.object(torch.Tensor, "bfloat16", lambda x: x.clone()):
         return run_torch(name, options, *args)
 
