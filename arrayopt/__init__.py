@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ._from_optax import from_optax_state
     from ._from_torch import from_torch_state_dict
     from ._like import like
+    from ._partition import partition
     from ._transfer import CheckpointError
     from .checkpoint import Checkpoint, load, save
 
@@ -39,6 +40,7 @@ __all__ = [
     "hyperparameters",
     "like",
     "load",
+    "partition",
     "rules",
     "save",
     "schedules",
@@ -50,6 +52,7 @@ _LATER = {  # imported on first use
     "from_torch_state_dict": "_from_torch",
     "like": "_like",
     "load": "checkpoint",
+    "partition": "_partition",
     "save": "checkpoint",
 }
 

@@ -28,6 +28,11 @@ JSON object with the members, in this order,
     slots        by NAME whether the slot is there; it is not where the options do without it
     tensors      by the tensor's name the SHA-256, in hexadecimal, of its bytes
 
+A :class:`arrayopt.partition` is the rule ``partition``, not custom; its step is the largest of its
+parts'. In the place of options it has by pattern, in their order, null for frozen parameters or a
+string: the JSON object that a file of this part without its parameters would have, whose PATH are
+those of a dict by path. Each tensor of that file has the name ``part/INDEX/NAME`` here.
+
 So no byte can change unnoticed. Loading executes nothing: a rule is looked up by its name among
 those of the library, and nothing in the file is unpickled, imported or evaluated.
 """
@@ -36,35 +41,33 @@ import json
 import math
 import numbers
 import os
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from . import rules
-from ._fit import check_like, check_tensors, expected
-from ._namespace import WIDTH, dtype_name, first_step, is_array, namespace
-from ._paths import nested
+from ._namespace import WIDTH, dtype_name, is_array
+from ._partition import own, partition
 from ._plan import check_alike, masked, one_namespace, slots_of
-from ._schema import hyperparameters, name_of
+from ._restore import restore
 from ._step import is_off
 from ._storage import FORMAT, read, sha256, write
-from ._transfer import CheckpointError, adapter, put, put_scalar, to_numpy
+from ._transfer import CheckpointError, adapter, to_numpy
 from ._tree import Tree
-from ._types import Range
 from ._version import __version__
-from .optimizer import Optimizer, State
 
 
 class Checkpoint(NamedTuple):
     """What a file holds."""
 
-    optimizer: Optimizer
+    optimizer: Any  # an Optimizer or a partition
     params: Any  # a tree; None if the file holds no parameters
-    state: State
+    state: Any  # that of the optimizer
 
 
 def save(
-    path: Any, optimizer: Optimizer, params: Any, state: State, *, include_params: bool = True
+    path: Any, optimizer: Any, params: Any, state: Any, *, include_params: bool = True
 ) -> None:
     """Write a run into one file; the module's docstring says how it is laid out.
 
@@ -74,12 +77,22 @@ def save(
 
     Args:
         path: the file; one that is there is replaced.
-        optimizer, params, state: the run. Arrays are copied to the host's memory.
+        optimizer, params, state: the run, of an ``Optimizer`` or a ``partition``. Arrays are
+            copied to the host's memory.
         include_params: whether the parameters are written too.
 
     A schedule cannot be stored: :func:`load` asks for it again. A ``decay_mask`` that is a
     function is stored as what it gives for ``params``.
     """
+    describe = _parts if isinstance(optimizer, partition) else _one
+    about, tensors = describe(optimizer, params, state, include_params)
+    write(os.path.realpath(path), tensors, json.dumps(about, separators=(",", ":")))
+
+
+def _one(
+    optimizer: Any, params: Any, state: Any, include_params: bool
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The metadata and the tensors of one optimizer's run."""
     who, rule = optimizer.name, optimizer.rule
     tree = Tree(params)
     xp = one_namespace(who, tree)
@@ -115,25 +128,71 @@ def save(
         else:
             options[name] = _number(who, name, value)
     mask = optimizer.decay_mask
-    about = {
+    about = _members(
+        who,
+        int(state.step),
+        options,
+        dict(zip(paths, leaves, strict=True)),
+        tensors,
+        custom=who not in rules.names() or rule is not rules.find(who),
+        schedules=schedules,
+        decay_mask=None
+        if mask is None
+        else dict(zip(paths, masked(who, mask, params, tree), strict=True)),
+        slots={k: not is_off(s) for k, s in zip(state.slots._fields, state.slots, strict=True)},
+    )
+    return about, tensors
+
+
+def _parts(
+    whole: partition, params: Any, state: Any, include_params: bool
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The metadata and the tensors of a partition's run."""
+    tree = Tree(params)
+    into = adapter(one_namespace("partition", tree))
+    whole.check(state)
+    leaves, state = into.settle((tree.leaves, state))
+    paths, places = tree.paths, whole.places(tree)
+    named = dict(zip(paths, leaves, strict=True))
+    tensors = {f"param/{k}": to_numpy(x) for k, x in named.items()} if include_params else {}
+    options: dict[str, Any] = dict.fromkeys(whole.parts)
+    for i, (pattern, optimizer) in enumerate(whole.parts.items()):
+        if optimizer is not None:
+            part = own(places[pattern], leaves)
+            about, found = _one(optimizer, part, state[pattern], False)
+            options[pattern] = json.dumps(about, separators=(",", ":"))
+            tensors |= {f"part/{i}/{k}": x for k, x in found.items()}
+    step = max((int(s.step) for s in state.values()), default=0)
+    return _members("partition", step, options, named, tensors), tensors
+
+
+def _members(
+    rule: str,
+    step: int,
+    options: dict[str, Any],
+    params: dict[str, Any],
+    tensors: dict[str, np.ndarray],
+    *,
+    custom: bool = False,
+    schedules: Sequence[str] = (),
+    decay_mask: dict[str, bool] | None = None,
+    slots: dict[str, bool] | None = None,
+) -> dict[str, Any]:
+    """The metadata, in the order of the module's docstring."""
+    return {
         "checksum": "0" * 64,
         "format": FORMAT,
         "arrayopt": __version__,
-        "rule": who,
-        "custom": who not in rules.names() or rule is not rules.find(who),
-        "step": int(state.step),
+        "rule": rule,
+        "custom": custom,
+        "step": step,
         "options": options,
         "schedules": schedules,
-        "decay_mask": None
-        if mask is None
-        else dict(zip(paths, masked(who, mask, params, tree), strict=True)),
-        "parameters": {
-            k: [dtype_name(p.dtype), list(p.shape)] for k, p in zip(paths, leaves, strict=True)
-        },
-        "slots": {k: not is_off(s) for k, s in zip(state.slots._fields, state.slots, strict=True)},
+        "decay_mask": decay_mask,
+        "parameters": {k: [dtype_name(p.dtype), list(p.shape)] for k, p in params.items()},
+        "slots": slots or {},
         "tensors": {k: sha256(x) for k, x in sorted(tensors.items())},
     }
-    write(os.path.realpath(path), tensors, json.dumps(about, separators=(",", ":")))
 
 
 def load(
@@ -157,7 +216,8 @@ def load(
         device: where to place all arrays, in place of the default or of ``like``'s.
         rule: the rule, if it is not one of the library's.
         override: keywords of the optimizer that replace those of the file; schedules must be
-            given again so.
+            given again so. For a partition they are dicts of such keywords by pattern, where
+            ``rule`` is one too: ``**{"*.bias": {"lr": 0.1}}``.
 
     Returns:
         The optimizer, the parameters (None if the file has none), and the state.
@@ -170,96 +230,9 @@ def load(
         raise TypeError("load takes either like=, a tree of arrays, or namespace=, a name")
     about, tensors = read(path)
     try:
-        return _restore(about, tensors, like, namespace, device, rule, override)
+        return Checkpoint(*restore(about, tensors, like, namespace, device, rule, override))
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
-
-
-def _restore(
-    about: Any, tensors: Any, like: Any, library: Any, where: Any, rule: Any, override: Any
-) -> Checkpoint:
-    held = about["parameters"]
-    paths = list(held)
-    if like is None:
-        into = adapter(library)
-        xp = namespace(into.asarray(np.zeros((), np.float32)))
-        leaves: list[Any] = [None] * len(paths)
-    else:
-        tree = Tree(like)
-        xp = one_namespace("like", tree)
-        into = adapter(xp)
-        check_like(held, dict(zip(tree.paths, tree.leaves, strict=True)))
-        paths, leaves = tree.paths, tree.leaves
-
-    def join(found: list[Any]) -> Any:
-        return nested(paths, found) if like is None else tree.join(found)
-
-    def column(prefix: str) -> Any:
-        return join(
-            [
-                put(k, tensors[k], into, x, where)
-                for k, x in zip([f"{prefix}/{p}" for p in paths], leaves, strict=True)
-            ]
-        )
-
-    mask = about["decay_mask"]
-    mask = None if mask is None else join([mask[p] for p in paths])
-    optimizer = _optimizer(about, tensors, into, rule, {"decay_mask": mask} | override)
-    start, needed = expected(optimizer, held, about["slots"])
-    params = any(k.startswith("param/") for k in tensors)
-    if params:
-        needed |= {f"param/{p}": (tuple(shape), dtype) for p, (dtype, shape) in held.items()}
-    check_tensors(optimizer.name, needed, tensors)
-    beside = into.asarray(np.zeros((), np.float32)) if like is None else leaves[0]
-    scalars = [
-        put_scalar(tensors[f"shared/{path}"], x, where)
-        for path, x in zip(start.paths, Tree(optimizer.share(beside, xp)).leaves, strict=True)
-    ]
-    return Checkpoint(
-        optimizer,
-        column("param") if params else None,
-        State(
-            first_step(xp) + about["step"],
-            start.join(scalars),
-            optimizer.rule.State(
-                *(column(f"slot/{k}") if on else () for k, on in about["slots"].items())
-            ),
-        ),
-    )
-
-
-def _optimizer(about: Any, tensors: Any, into: Any, rule: Any, keywords: Any) -> Optimizer:
-    """The optimizer that was saved."""
-    name = about["rule"]
-    if rule is None:
-        if about["custom"] or name not in rules.names():
-            raise CheckpointError(f"its rule {name!r} is none of arrayopt's: give it as rule=")
-        rule = name
-    rule = rules.find(rule) if isinstance(rule, str) else rule
-    if name_of(rule) != name:
-        raise CheckpointError(f"its rule is {name!r}, not {name_of(rule)!r}")
-    if rule.State._fields != (*about["slots"],):
-        raise CheckpointError(
-            f"its slots are {', '.join(about['slots'])}; "
-            f"those of {name} are {', '.join(rule.State._fields)}"
-        )
-    again = [k for k in about["schedules"] if k not in keywords]
-    if again:
-        raise CheckpointError(
-            f"{again[0]} was a schedule, which a file cannot hold: give it again, as {again[0]}="
-        )
-    legal = {k: h.legal for k, h in hyperparameters(rule).items()}
-    ranged = {k for k, v in legal.items() if isinstance(v, Range)}
-    options = {
-        k: math.inf if v == "inf" and k in ranged else v for k, v in about["options"].items()
-    }
-    for k, x in tensors.items():
-        if k.startswith("hyper/"):  # an array is brought to the parameters by each step
-            options[k.removeprefix("hyper/")] = x if x.ndim else put(k, x, into)
-    try:
-        return Optimizer(rule, **(options | keywords))
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(str(error)) from None
 
 
 def _number(who: str, name: str, value: Any) -> Any:
