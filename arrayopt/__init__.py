@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ._partition import partition
     from ._transfer import CheckpointError
     from .checkpoint import Checkpoint, load, save
+    from .sweep import Sweep
 
 __all__ = [
     "Bound",
@@ -33,6 +34,7 @@ __all__ = [
     "Range",
     "Rate",
     "State",
+    "Sweep",
     "Weight",
     "__version__",
     "from_optax_state",
@@ -48,6 +50,7 @@ __all__ = [
 _LATER = {  # imported on first use
     "Checkpoint": "checkpoint",
     "CheckpointError": "_transfer",
+    "Sweep": "sweep",
     "from_optax_state": "_from_optax",
     "from_torch_state_dict": "_from_torch",
     "like": "_like",
