@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -357,7 +358,8 @@ def test_files_that_cannot_be_taken_up(tmp_path):
     params, _ = problem()
     opt = ao.partition(parts(lr=lambda t: 0.1))
     path = tmp_path / "run"
-    ao.save(path, opt, params, opt.init(params))
+    state = opt.init(params)
+    ao.save(path, opt, params, state | {"*.bias": state["*.bias"]._replace(step=7)})
     rate = {"*": {"lr": 0.1}}
     for override, says in (
         ({}, r"'\*': lr was a schedule"),
@@ -369,6 +371,10 @@ def test_files_that_cannot_be_taken_up(tmp_path):
         with pytest.raises(ao.CheckpointError, match=says):
             ao.load(path, like=params, **override)
     about, tensors = _storage.read(path)
+    assert about["step"] == 7
+    slots = {f"1/slot/m/['layers.{i}.bias']" for i in range(2)}
+    slots |= {f"2/slot/{k}/['layers.{i}.weight']" for k in "mv" for i in range(2)}
+    assert {*tensors} == {f"param/{k}" for k in Tree(params).paths} | {f"part/{k}" for k in slots}
     part = json.loads(about["options"]["*"])
 
     def refused(says: str, tensors: Any, **members: Any) -> None:
@@ -394,3 +400,19 @@ def test_files_that_cannot_be_taken_up(tmp_path):
     ):
         refused(says, tensors, **options(**{"*": text}))
     refused("partition: the pattern 'x' has no parameter", tensors, **options(x=None))
+
+
+def test_a_rule_of_ones_own_in_a_part_and_one_named_partition(tmp_path):
+    params, _ = problem()
+    mine = ModuleType("partition")
+    vars(mine).update(State=ao.sgd.State, init=ao.sgd.init, update=ao.sgd.update)
+    path, alone = tmp_path / "run", ao.Optimizer(mine)
+    ao.save(path, alone, params, alone.init(params))
+    assert ao.load(path, like=params, rule=mine).optimizer.rule is mine
+    opt = ao.partition({"head.*": None, "*": alone})
+    ao.save(path, opt, params, opt.init(params))
+    run = ao.load(path, like=params, **{"*": {"rule": mine, "lr": 0.5}})
+    assert run.optimizer.parts["*"].rule is mine
+    assert run.optimizer.parts["*"].hyper["lr"] == 0.5
+    with pytest.raises(ao.CheckpointError, match=r"'\*': its rule 'partition' is none of .*"):
+        ao.load(path, like=params)
