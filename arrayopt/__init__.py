@@ -6,7 +6,7 @@ Every rule is a module here, by its name: ``arrayopt.adamax``, ``arrayopt.madam`
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from . import rules
+from . import rules, wrappers
 from ._schema import hyperparameters
 from ._types import Bound, Decay, Epsilon, Fraction, Positive, Range, Rate, Weight
 from ._version import __version__
@@ -46,6 +46,7 @@ __all__ = [
     "rules",
     "save",
     "schedules",
+    "wrappers",
 ]
 _LATER = {  # imported on first use
     "Checkpoint": "checkpoint",

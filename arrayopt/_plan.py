@@ -238,6 +238,6 @@ def plan(
         mine = {k: local(v, who, path, p, xp) for k, v in values.items()}
         t = count + 1
         t = t if isinstance(t, int) else xp.astype(t, compute_dtype(p.dtype, xp))
-        parts.append(Part(path, p, g, s, mine, t, mask[i]))
+        parts.append(Part(path, p, g, s, mine, t, mask[i], i))
         places.append(i)
     return Plan(xp, tree, parts, places, slots)

@@ -144,7 +144,7 @@ def _optimizer(about: Any, tensors: Any, into: Any, rule: Any, keywords: Any) ->
     """The optimizer that was saved."""
     name = about["rule"]
     if rule is None:
-        if about["custom"] or name not in rules.names():
+        if about["custom"] or rules.known(name) is None:
             raise CheckpointError(f"its rule {name!r} is none of arrayopt's: give it as rule=")
         rule = name
     rule = rules.find(rule) if isinstance(rule, str) else rule

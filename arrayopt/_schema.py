@@ -14,7 +14,8 @@ from . import rules
 from ._types import EACH_STEP, Range
 
 FUNCTIONS = ("init", "share", "measure", "adapt", "update", "evaluate")
-GIVEN = {"xp", "shared", "sums"}  # keyword-only, but passed by the optimizer
+# keyword-only, but no hyperparameters: the optimizer passes them
+GIVEN = {"xp", "shared", "sums", "decay", "dtype", "place"}
 
 
 class Hyper(NamedTuple):
@@ -61,9 +62,14 @@ def title_of(rule: Any) -> str:
     return (inspect.getdoc(rule) or name_of(rule)).splitlines()[0].rstrip(".")
 
 
+def rounds(rule: Any) -> tuple[str, ...]:
+    """The rule's functions that measure, in turn: each may take what those before it gave."""
+    return getattr(rule, "ROUNDS", ("measure",) * hasattr(rule, "measure"))
+
+
 def functions_of(rule: Any) -> dict[str, Any]:
     """Those of the rule's functions that there are."""
-    return {f: getattr(rule, f) for f in FUNCTIONS if hasattr(rule, f)}
+    return {f: getattr(rule, f) for f in (*FUNCTIONS, *rounds(rule)) if hasattr(rule, f)}
 
 
 @functools.cache
@@ -111,10 +117,11 @@ def each_step(rule: Any) -> tuple[str, ...]:
 
 def reads(rule: Any) -> dict[str, frozenset[str]]:
     """The names of the keywords that each of the rule's functions takes, but for ``xp``."""
-    return {f: _keywords(rule, call) for f, call in functions_of(rule).items()}
+    return {f: keywords(rule, call) for f, call in functions_of(rule).items()}
 
 
-def _keywords(rule: Any, call: Any) -> frozenset[str]:
+def keywords(rule: Any, call: Any) -> frozenset[str]:
+    """The names of the keywords that a function of the rule takes, but for ``xp``."""
     parameters = inspect.signature(call).parameters.values()
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
         return frozenset(hyperparameters(rule))
@@ -143,7 +150,7 @@ def check_together(rule: Any, values: dict[str, Any]) -> None:
     """Raise where numbers that are legal one by one are not so together."""
     if not hasattr(rule, "validate"):
         return
-    taken = {k: values[k] for k in _keywords(rule, rule.validate)}
+    taken = {k: values[k] for k in keywords(rule, rule.validate)}
     if all(v is None or isinstance(v, int | float | str) for v in taken.values()):
         try:
             rule.validate(**taken)

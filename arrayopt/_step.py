@@ -32,15 +32,50 @@ class Part(NamedTuple):
     values: dict[str, Any]  # hyperparameters; arrays in the compute dtype
     t: Scalar
     decays: bool
+    place: int = 0  # the parameter's number in the tree
 
 
-def measure(around: Around, part: Part, shared: Any, *, xp: Namespace) -> dict[str, Array]:
-    """The sums over this part that the rule asks for: 0-d, in the widest dtype; or none."""
-    if not hasattr(around.rule, "measure"):
-        return {}
-    param, grad, slots = _prepared(around, part, xp)
-    kwargs = keep(around, "measure", part.values | {"shared": _narrow(shared, param.dtype, xp)})
-    terms = around.rule.measure(param, grad, slots, part.t, **kwargs, xp=xp)
+class Decay(NamedTuple):
+    """The weight decay of one parameter in one step.
+
+    A rule that has the keyword ``decay`` is given it, and has to see to it: a rule around a rule,
+    inside which the decay belongs. For any other rule it is done before the rule is called.
+    """
+
+    how: str  # as in Around
+    rate: Any
+    lr: Any
+
+    def gradient(self, param: Array, grad: Array) -> Array:
+        """The gradient that the rule is to be given."""
+        return grad + self.rate * param if self.how == "coupled" and self else grad
+
+    def param(self, param: Array, *, xp: Namespace) -> Array:
+        """The parameter that the rule is to move."""
+        if self.how == "coupled" or not self:
+            return param
+        # not times lr: still none where lr is 0, so that such a step leaves everything in place
+        independent = self.how == "independent"
+        rate = pick(self.lr == 0, 0.0, self.rate, xp=xp) if independent else self.lr * self.rate
+        return param - rate * param  # 1 - rate would round away what small rates say
+
+    def __bool__(self) -> bool:
+        return not is_zero(self.rate)
+
+
+def measure(
+    what: str, around: Around, part: Part, shared: Any, sums: dict[str, Array], *, xp: Namespace
+) -> dict[str, Array]:
+    """The sums over this part that the rule asks for: 0-d, in the widest dtype.
+
+    Args:
+        what: which of the rule's functions that measure, see :func:`arrayopt._schema.rounds`.
+        sums: those that the functions before it gave, over the whole parameter.
+    """
+    param, grad, slots, decay, given = _prepared(around, part, shared, sums, xp)
+    kwargs = keep(around, what, given)
+    grad = grad if "decay" in kwargs else decay.gradient(param, grad)
+    terms = getattr(around.rule, what)(param, grad, slots, part.t, **kwargs, xp=xp)
     return {name: total(x, xp=xp) for name, x in terms.items()}
 
 
@@ -52,20 +87,14 @@ def move(
     Args:
         sums: those of :func:`measure`, over the whole parameter.
     """
-    param, grad, slots = _prepared(around, part, xp)
-    values = part.values
-    rate = values["weight_decay"]
-    if around.decay != "coupled" and part.decays and not is_zero(rate):
-        # not times lr: still none where lr is 0, so that such a step leaves everything in place
-        lr = values.get("lr", 1.0)
-        rate = lr * rate if around.decay == "decoupled" else pick(lr == 0, 0.0, rate, xp=xp)
-        param = param - rate * param  # 1 - rate would round away what small rates say
-    narrow = {k: _narrow(x, param.dtype, xp) for k, x in (("shared", shared), ("sums", sums))}
-    kwargs = keep(around, "update", values | narrow)
-    new, after = around.rule.update(param, grad, slots, part.t, **kwargs, xp=xp)
+    param, grad, slots, decay, given = _prepared(around, part, shared, sums, xp)
+    kwargs = keep(around, "update", given)
+    if "decay" not in kwargs:
+        param, grad = decay.param(param, xp=xp), decay.gradient(param, grad)
+    new, found = around.rule.update(param, grad, slots, part.t, **kwargs, xp=xp)
     old = part.slots
-    given = (part.param, part.grad)  # the caller's, who may change them
-    after = [copied(a, xp) if any(a is x for x in given) else a for a in after]
+    own = (part.param, part.grad)  # the caller's, who may change them
+    after = [copied(a, xp) if any(a is x for x in own) else a for a in found]
     after = [a if is_off(b) else cast(a, b.dtype, xp) for a, b in zip(after, old, strict=True)]
     return cast(new, part.param.dtype, xp), type(old)(*after)
 
@@ -126,14 +155,17 @@ def raise_nonfinite(who: str, parts: list[Part], flags: list[Any], xp: Namespace
             raise FloatingPointError(f"{who}: the gradient of {part.path} is not finite")
 
 
-def _prepared(around: Around, part: Part, xp: Namespace) -> tuple[Array, Array, Any]:
-    """Parameter, gradient and slots in the compute dtype; the gradient turned and decayed."""
+def _prepared(
+    around: Around, part: Part, shared: Any, sums: Any, xp: Namespace
+) -> tuple[Array, Array, Any, Decay, dict[str, Any]]:
+    """Parameter, gradient, turned, and slots in the compute dtype; the decay; every keyword."""
     dtype = compute_dtype(part.param.dtype, xp)
     param, grad = cast(part.param, dtype, xp), arriving(part, xp)
     slots = slots_in(dtype, part.slots, xp)
     if around.maximize:
         grad = -grad
-    rate = part.values["weight_decay"]
-    if around.decay == "coupled" and part.decays and not is_zero(rate):
-        grad = grad + rate * param
-    return param, grad, slots
+    rate = part.values["weight_decay"] if part.decays else 0.0
+    decay = Decay(around.decay, rate, part.values.get("lr", 1.0))
+    given = {"shared": _narrow(shared, dtype, xp), "sums": _narrow(sums, dtype, xp)}
+    given |= {"decay": decay, "dtype": part.param.dtype, "place": part.place}
+    return param, grad, slots, decay, part.values | given

@@ -44,3 +44,4 @@ Loss: TypeAlias = Annotated[Scalar, Range("(-inf, inf)"), EACH_STEP]  # at the p
 Portion: TypeAlias = Annotated[Scalar, Range("(0, 1]")]  # a mixture, and what it is divided by
 Real: TypeAlias = Annotated[Scalar, Range("(-inf, inf)")]
 Bound: TypeAlias = Annotated[Scalar, Range("(0, inf]")]  # inf turns the clipping off
+Count: TypeAlias = Annotated[Scalar, Range("[1, inf)")]  # of steps

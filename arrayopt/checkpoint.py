@@ -134,7 +134,7 @@ def _one(
         options,
         dict(zip(paths, leaves, strict=True)),
         tensors,
-        custom=who not in rules.names() or rule is not rules.find(who),
+        custom=rule is not rules.known(who),
         schedules=schedules,
         decay_mask=None
         if mask is None

@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import Annotated, Any
 
-from . import backends, parity, rules
+from . import backends, parity, rules, wrappers
 from ._describe import describe
 from .bench import report
 from .bench import run as bench
@@ -57,6 +57,7 @@ def list_rules(as_json: Json = False) -> None:
         table.add_row(r["rule"], f"{r['title']}\n{r['url']}", str(r["bytes"]), escape(hyper))
     console.print(table)
     console.print("bytes: state per float32 parameter with the default options")
+    console.print(f"around any rule, as in adam+ema: {', '.join(wrappers.names())}")
 
 
 @app.command()

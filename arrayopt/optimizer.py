@@ -24,7 +24,16 @@ from ._namespace import (
     quiet,
 )
 from ._plan import Plan, one_namespace, plain, plan, resolve, slots_of
-from ._schema import check, check_together, each_step, hyperparameters, is_one_of, name_of, reads
+from ._schema import (
+    check,
+    check_together,
+    each_step,
+    hyperparameters,
+    is_one_of,
+    name_of,
+    reads,
+    rounds,
+)
 from ._step import (
     Around,
     Part,
@@ -199,8 +208,14 @@ class Optimizer:
         self, parts: list[Part], shared: Any, xp: Namespace
     ) -> tuple[list[tuple[Array, Any]], Any]:
         """Every part's new parameter and slots, and the shared state."""
-        sums = [measure(self.around, part, shared, xp=xp) for part in parts]
-        shared = self.adapt(parts, shared, sums, xp)
+        sums: list[dict[str, Array]] = [{} for _ in parts]
+        for what in rounds(self.rule):
+            found = [
+                measure(what, self.around, part, shared, own, xp=xp)
+                for part, own in zip(parts, sums, strict=True)
+            ]
+            shared = self.adapt(parts, shared, found, xp)
+            sums = [own | more for own, more in zip(sums, found, strict=True)]
         rows = zip(parts, sums, strict=True)
         return [move(self.around, part, shared, own, xp=xp) for part, own in rows], shared
 

@@ -33,8 +33,8 @@ class Step(cuda.Step):
         """Make it the next step, of the same arrays but for the gradients."""
         self.values = values
 
-    def measure(self, shared: Any) -> list[dict[str, Any]]:
-        return super().measure(addresses(shared))
+    def measure(self, what: str, shared: Any) -> list[dict[str, Any]]:
+        return super().measure(what, addresses(shared))
 
     def move(self, shared: Any) -> None:
         super().move(addresses(shared))

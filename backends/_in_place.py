@@ -11,6 +11,7 @@ from numpy.lib.array_utils import byte_bounds
 import arrayopt as ao
 from arrayopt._namespace import quiet
 from arrayopt._plan import Plan, masked, resolve
+from arrayopt._schema import rounds
 from arrayopt._step import Part, is_off, raise_nonfinite
 from arrayopt._tree import Tree
 from arrayopt._types import Array, Namespace
@@ -83,8 +84,10 @@ class InPlace(abc.ABC):
             if not all(flags):
                 return
         with quiet(xp):
-            sums = step.measure(state.shared)
-            shared = optimizer.adapt(step.parts, state.shared, sums, xp)
+            shared = state.shared
+            for what in rounds(optimizer.rule):
+                sums = step.measure(what, shared)
+                shared = optimizer.adapt(step.parts, shared, sums, xp)
         step.move(shared)
         self.state = state._replace(step=state.step + 1, shared=shared)
 

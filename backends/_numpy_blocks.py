@@ -10,6 +10,7 @@ import optree
 
 import arrayopt as ao
 from arrayopt._plan import Plan
+from arrayopt._schema import rounds
 from arrayopt._step import Around, Part, arriving, is_off, measure, move
 from arrayopt.fuse.cpu import ALONE
 from arrayopt.fuse.program import Untraceable
@@ -62,8 +63,7 @@ class Step:
     ) -> None:
         self.around, self._xp = optimizer.around, todo.xp
         self._pool, self._threads = pool, threads
-        self._measured = hasattr(self.around.rule, "measure")
-        what = ["move", "settle"] + ["measure"] * self._measured
+        what = ["move", "settle", *rounds(self.around.rule)]
         what += ["finite"] * (optimizer.nonfinite != "propagate")
         self._blocks: list[Block] = []
         self._sums: list[dict[str, Any]] = [{} for _ in todo.parts]  # of measure, over each
@@ -103,20 +103,20 @@ class Step:
 
         return self._each(run)
 
-    def measure(self, shared: Any) -> list[dict[str, Any]]:
-        """The rule's sums, of each block."""
-        if not self._measured:
-            return []
+    def measure(self, what: str, shared: Any) -> list[dict[str, Any]]:
+        """The sums that one of the rule's rounds gives, of each block."""
 
         def run(block: Block) -> dict[str, Any]:
             if not block.programs:
-                return measure(self.around, block.part, shared, xp=self._xp)
-            names = block.programs["measure"][0].sums
-            found = map(np.asarray, self._run(block, "measure", shared))
+                known = self._sums[block.whole]
+                return measure(what, self.around, block.part, shared, known, xp=self._xp)
+            names = block.programs[what][0].sums
+            found = map(np.asarray, self._run(block, what, shared))
             return dict(zip(names, found, strict=True))
 
         found = self._each(run)
-        self._sums = self._added(found)
+        more = self._added(found)
+        self._sums = [{**own, **new} for own, new in zip(self._sums, more, strict=True)]
         return found
 
     def move(self, shared: Any) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 import arrayopt as ao
 from arrayopt._namespace import compute_dtype, known
+from arrayopt._schema import rounds
 from arrayopt._step import Part, is_off, keep, measure
 from arrayopt._step import move as step_of
 from arrayopt.fuse.cpu import missing
@@ -166,6 +167,12 @@ class Optimizer(torch.optim.Optimizer):
             for handle in handles:
                 handle.remove()
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        name = self._form.core.name
+        if "+" in name:  # the class of a rule inside wrappers is made where it is asked for
+            return _blank, (name,), self.__getstate__()
+        return super().__reduce_ex__(protocol)
+
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         for group in self.param_groups:  # saved before there was such an option
@@ -196,12 +203,15 @@ class Optimizer(torch.optim.Optimizer):
 
     def _moves(self, values: list[dict[str, Any]]) -> list[Move]:
         """What is to be done in this step, with each group's hyperparameters."""
-        moves = []
+        moves: list[Move] = []
+        places = 0  # parameters before the group's
         for number, group in enumerate(self.param_groups):
             self._init_group(group)
             around = self._form.core.around
             around = around._replace(decay=group["decay"], maximize=group["maximize"])
-            for p in (p for p in group["params"] if p.grad is not None):
+            for place, p in enumerate(group["params"], places):
+                if p.grad is None:
+                    continue
                 state, param = self.state[p], tensors.real(p)
                 dtype = compute_dtype(param.dtype, XP)
                 slots = [
@@ -210,8 +220,9 @@ class Optimizer(torch.optim.Optimizer):
                 mine = {k: tensors.cast_to(v, dtype) for k, v in values[number].items()}
                 t = tensors.cast_to(known(state["step"], XP) + 1, dtype)
                 grad, slots = tensors.real(p.grad), around.rule.State(*slots)
-                part = Part("", param, grad, slots, mine, t, True)
+                part = Part("", param, grad, slots, mine, t, True, place)
                 moves.append(Move(number, around, part, state["step"]))
+            places += len(group["params"])
         return moves
 
     def _adapt(self, fused: Step | None, rest: list[Move]) -> tuple[Any, list[dict[str, Any]]]:
@@ -225,14 +236,21 @@ class Optimizer(torch.optim.Optimizer):
         if shared != ():
             kept = self.param_groups[0]["shared"]
             shared = tensors.moved_to(device, unpack(shared, kept))
-        known = fused.measure(shared) if fused else []
-        own = [measure(m.around, m.part, tensors.moved_to(m.part.param.device, shared), xp=XP)
-               for m in rest]  # fmt: skip
-        own = [{k: tensors.whole(x) for k, x in s.items()} for s in own]
+        own: list[dict[str, Any]] = [{} for _ in rest]
+        for what in rounds(self._form.core.rule):
+            known = fused.measure(what, shared) if fused else []
+            found = [
+                measure(what, m.around, m.part, there, x, xp=XP)
+                for m, x in zip(rest, own, strict=True)
+                for there in [tensors.moved_to(m.part.param.device, shared)]
+            ]
+            found = [{k: tensors.whole(x) for k, x in s.items()} for s in found]
+            if shared != ():
+                sums = [{k: torch.tensor(x) for k, x in s.items()} for s in known] + found
+                sums = [{k: x.to(device) for k, x in s.items()} for s in sums]
+                shared = self._form.core.adapt(parts, shared, sums, XP)
+            own = [a | b for a, b in zip(own, found, strict=True)]
         if shared != ():
-            sums = [{k: torch.tensor(x) for k, x in s.items()} for s in known] + own
-            sums = [{k: x.to(device) for k, x in s.items()} for s in sums]
-            shared = self._form.core.adapt(parts, shared, sums, XP)
             kept.update(pack(shared))
         return shared, own
 
@@ -260,6 +278,11 @@ def optimizer_class(rule: Any, module: str = __name__) -> type[Optimizer]:
     vars(__init__)["__signature__"] = form.signature()
     body = {"__module__": module, "__doc__": form.docstring(), "__init__": __init__, "_form": form}
     return type(form.name, (Optimizer,), body)
+
+
+def _blank(rule: str) -> Any:
+    cls = optimizer_class(rule)
+    return cls.__new__(cls)
 
 
 CLASSES = {cls.__name__: cls for cls in map(optimizer_class, ao.rules.names())}

@@ -1,11 +1,12 @@
 """Breaks every rule in many ways and shows that the tests notice: ``python tests/mutants.py``.
 
 Each operator is written once, over the syntax tree, and is applied wherever it fits in a rule's
-update, init, average, adapt, share, measure and evaluate, and in the tables they read. One pytest
-session collects test_reference.py and test_catalogue.py and runs them unbroken; then, for every
-mutant, a fork of that session puts the broken module in the rule's place and runs the rule's own
-tests up to the first that fails. No operator is meant to make a module that fails to run: "crashed"
-counts those mutants that raised another error than a failed comparison.
+update, init, average, adapt, share, measure and evaluate, a wrapper's gradient, source and turn,
+and in the tables they read. One pytest session collects test_reference.py and test_catalogue.py and
+runs them unbroken; then, for every mutant, a fork of that session puts the broken module in the
+rule's place and runs the rule's own tests up to the first that fails. No operator is meant to make
+a module that fails to run: "crashed" counts those mutants that raised another error than a failed
+comparison.
 
 All mutants of all rules take half an hour. ``--sample 15`` is what each change has to pass: one in
 fifteen of each rule, always the same ones, but at least ten. A rule that is new or changed is to be
@@ -30,9 +31,11 @@ import pytest
 from test_catalogue import FAMILIES
 
 import arrayopt as ao
+from arrayopt._wrapped import wrapped
 
 HERE = Path(__file__).parent
 BROKEN = {"update", "init", "average", "adapt", "share", "measure", "evaluate"}  # functions
+BROKEN |= {"gradient", "source", "turn"}  # of wrappers
 FEWEST = 5
 CRASHED = 9  # a child's exit status
 FACTOR = 15 / 16  # of a number that is changed: what was legal stays so
@@ -278,9 +281,9 @@ def text_of(near: ast.AST, parent: ast.AST, field: str, i: int | None) -> str:
 
 def mutants(rule: str) -> Iterator[Mutant]:
     """Every mutant of a rule; no two of them are the same program."""
-    source = Path(ao.rules.find(rule).__file__).read_text()
-    slots = list(ao.rules.find(rule).State._fields)
+    source = source_of(rule)
     tree = ast.parse(source)
+    slots = slots_of(tree)
     seen = {ast.unparse(tree)}
     for parent, near, field, i in places(tree):
         value = getattr(parent, field)
@@ -299,7 +302,19 @@ def mutants(rule: str) -> Iterator[Mutant]:
 
 def unbroken(rule: str) -> Mutant:
     """The rule itself, which must survive: else it is the fork that fails and not the mutants."""
-    return Mutant(rule, "", 0, "", "", Path(ao.rules.find(rule).__file__).read_text())
+    return Mutant(rule, "", 0, "", "", source_of(rule))
+
+
+def source_of(rule: str) -> str:
+    """Of a rule or a wrapper."""
+    package = ao.wrappers if rule in ao.wrappers.names() else ao.rules
+    return Path(package.find(rule).__file__).read_text()
+
+
+def slots_of(tree: ast.Module) -> list[str]:
+    """The fields of the module's State."""
+    found = [x for x in tree.body if isinstance(x, ast.ClassDef) and x.name == "State"]
+    return [field.target.id for x in found for field in x.body if isinstance(field, ast.AnnAssign)]
 
 
 def put(parent: ast.AST, field: str, i: int | None, node: ast.AST) -> None:
@@ -312,12 +327,14 @@ def put(parent: ast.AST, field: str, i: int | None, node: ast.AST) -> None:
 
 def install(mutant: Mutant) -> None:
     """The mutant in the place of the rule, for whoever asks for the rule from now on."""
-    name = f"{ao.rules.__name__}.{mutant.rule}"
+    package = ao.wrappers if mutant.rule in ao.wrappers.names() else ao.rules
+    name = f"{package.__name__}.{mutant.rule}"
     module = types.ModuleType(name)
-    module.__package__ = ao.rules.__name__
+    module.__package__ = package.__name__
     exec(compile(mutant.source, name, "exec"), module.__dict__)
     sys.modules[name] = module
-    setattr(ao.rules, mutant.rule, module)
+    setattr(package, mutant.rule, module)
+    wrapped.cache_clear()
 
 
 class Mutation:
@@ -401,19 +418,20 @@ class Mutation:
     def rule_of(item: pytest.Item) -> str:
         """The rule that a test is of; "" for one that is of none."""
         spec = getattr(item, "callspec", None)
-        return spec.params.get("rule", "") if spec else ""
+        return str(spec.params.get("rule", "")).rpartition("+")[2] if spec else ""
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("rules", nargs="*", metavar="rule", help="all unless given")
+    parser.add_argument("rules", nargs="*", metavar="rule", help="or a wrapper; all unless given")
     parser.add_argument("-j", "--jobs", type=int, default=2, help="processes at a time (2)")
     parser.add_argument(
         "--sample", type=int, default=1, metavar="K", help="every K-th mutant, ten at least"
     )
     args = parser.parse_args()
-    rules = args.rules or ao.rules.names()
-    if unknown := set(rules) - set(ao.rules.names()):
+    names = [*ao.rules.names(), *ao.wrappers.names()]
+    rules = args.rules or names
+    if unknown := set(rules) - set(names):
         parser.error(f"no such rule: {', '.join(sorted(unknown))}")
     start = time.monotonic()
     plugin = Mutation(rules, args.jobs, args.sample)
@@ -455,7 +473,7 @@ def main() -> int:
             if m.reason:
                 print(f"  equivalent: {m.reason}")
     stale = [m for m, code in plugin.results if code and m.reason]
-    whole = set(rules) == set(ao.rules.names()) and args.sample == 1
+    whole = set(rules) == set(names) and args.sample == 1
     gone = len(EQUIVALENT) - len(listed) - len(stale) if whole else 0
     for why, what in (
         ("fails without a mutation, or has no test", sorted(plugin.failed)),

@@ -21,7 +21,7 @@ import arrayopt as ao
 from arrayopt._math import scalar, total
 from arrayopt._namespace import namespace
 from arrayopt._plan import Plan
-from arrayopt._schema import each_step, hyperparameters
+from arrayopt._schema import each_step, hyperparameters, rounds
 from arrayopt._step import is_elementwise, is_off
 from arrayopt.fuse import cuda, cuda_driver, cuda_source
 from arrayopt.fuse.namespace import XP
@@ -147,9 +147,11 @@ def places(shared: Any, device: Device) -> dict[str, int]:
 def moved(opt: ao.Optimizer, todo: Plan, state: Any, device: Device) -> ao.State:
     """A step in place by the engine; the state after it."""
     step = engine(opt, todo, state.shared, device)
-    sums = step.measure(places(state.shared, device))
-    with np.errstate(all="ignore"):
-        shared = opt.adapt(todo.parts, state.shared, sums, todo.xp)
+    shared = state.shared
+    for what in rounds(opt.rule):
+        sums = step.measure(what, places(shared, device))
+        with np.errstate(all="ignore"):
+            shared = opt.adapt(todo.parts, shared, sums, todo.xp)
     step.move(places(shared, device))
     return state._replace(step=state.step + 1, shared=shared)
 
@@ -307,7 +309,7 @@ def test_nothing_to_move(monkeypatch):
     device = Device(None).install(monkeypatch)
     opt = ao.Optimizer("adam", nonfinite="raise")
     step = cuda.Step(opt.around, [], {}, (), guarded=True)
-    assert step.finite() == step.measure({}) == []
+    assert step.finite() == []
     step.move({})
     assert device.launches == []
 
@@ -367,7 +369,7 @@ def measured(dtype: str, device: Device, scale: float = 1.0) -> tuple[Any, Any, 
             x[...] = scale * rng.standard_normal(x.shape)
     todo = opt.plan(params, grads[0], state, {})
     step = engine(opt, todo, state.shared, device)
-    return todo, step.measure(places(state.shared, device)), step
+    return todo, step.measure("measure", places(state.shared, device)), step
 
 
 def check_sums(dtype: str, device: Device) -> None:
@@ -379,7 +381,8 @@ def check_sums(dtype: str, device: Device) -> None:
         terms = np.concatenate(products).astype(float)
         size = math.fsum(np.abs(terms))
         assert abs(float(found) - math.fsum(terms)) <= 2e-15 * size  # of float64 accumulation
-    again = step.measure(places(ao.Optimizer("mada").init(todo.parts[0].param).shared, device))
+    start = ao.Optimizer("mada").init(todo.parts[0].param).shared
+    again = step.measure("measure", places(start, device))
     assert again == [sums]  # the order is always the same
 
 
@@ -393,7 +396,7 @@ def check_own_sums(device: Device) -> None:
         state = opt.init(params)
         todo = opt.plan(params, grads, state, {})
         step = engine(opt, todo, (), device)
-        assert step.measure({}) == []  # they are for no shared state
+        assert step.measure("measure", {}) == []  # they are for no shared state
         (batch,) = step.batches
         found = batch.sums["measure"].reshape(len(params), -1)
         for part, row in zip(todo.parts, found, strict=True):

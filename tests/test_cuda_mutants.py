@@ -139,7 +139,7 @@ def cases(rule: str, hyper: dict[str, Any], scale: tuple[float, float] = (1, 1))
             override = {"lr": opt.hyper["lr"] / 2} if g is grads[3] else {}
             todo = opt.plan(mine, g, own, override)
             (part,) = todo.parts
-            sums = measure(opt.around, part, state.shared, xp=todo.xp)
+            sums = measure("measure", opt.around, part, state.shared, {}, xp=todo.xp)
             params, state = opt.step(params, g, state, **override)
             slots = [s[0] for s in state.slots if not is_off(s)]
             leaves = [] if state.shared == () else optree.tree_leaves(state.shared)

@@ -35,9 +35,17 @@ STEPS = 6
 Run = list[tuple[Any, ao.State]]  # parameters and state after each step
 
 
-@pytest.fixture(params=ao.rules.names(), scope="module")
+WRAPPED = (  # every wrapper in one of them
+    "adam+clip_by_global_norm+skip_nonfinite+accumulate+ema",
+    "lamb+clip_by_norm+cautious+lookahead",
+    "adamax+centralize+adaptive_clip+swa",
+    "maxva_madam+loss_scale+zero_nonfinite+clip_by_value+diagnostics+master",
+)
+
+
+@pytest.fixture(params=[*ao.rules.names(), *WRAPPED], scope="module")
 def rule(request: pytest.FixtureRequest) -> str:
-    """Every rule's name in turn."""
+    """Every rule's name in turn, and some inside wrappers."""
     return str(request.param)
 
 
@@ -105,6 +113,8 @@ def near(rule: str, name: str, got: Any, want: Any, scale: Any) -> None:
 
 def class_of(rule: str) -> Any:
     """The rule's class for torch."""
+    if rule in WRAPPED:
+        return adapter("torch").optimizer_class(rule)
     (found,) = (c for c in adapter("torch").CLASSES.values() if c._form.core.name == rule)
     return found
 
@@ -141,7 +151,7 @@ def made(cls: Any, params: list[Any], **options: Any) -> Any:
 def test_its_docstring_is_its_specification(rule: str) -> None:
     module = ao.rules.find(rule)
     text = inspect.getdoc(module)
-    assert re.match(r"[A-Za-z][\w -]*: \S.*\.\n\n", text)
+    assert re.match(r"[A-Za-z][\w +-]*: \S.*\.\n\n", text)
     assert "\n.. math::\n" in text
     assert "https://" in text
     assert getattr(module, "DECAY", "decoupled") in ("coupled", "decoupled", "independent")
@@ -151,7 +161,7 @@ def test_it_has_a_class_of_its_own_name(rule: str) -> None:
     cls = class_of(rule)
     title = inspect.getdoc(ao.rules.find(rule)).partition(":")[0]
     assert cls.__name__ == re.sub(r"[\W_]", "", title)
-    assert pickle.loads(pickle.dumps(cls)) is cls
+    assert rule in WRAPPED or pickle.loads(pickle.dumps(cls)) is cls
 
 
 def test_its_ranges_hold(rule: str) -> None:
@@ -163,9 +173,9 @@ def test_its_ranges_hold(rule: str) -> None:
             wrong += [] if math.isinf(low) else [low if text[0] == "(" else low - 1.0]
             wrong += [high if text[-1] == ")" else high + 1.0] if math.isfinite(high) else []
         for value in wrong:
-            with pytest.raises(ValueError, match=f"^{rule}: {name} must be in "):
+            with pytest.raises(ValueError, match=f"^{re.escape(rule)}: {name} must be in "):
                 ao.Optimizer(rule, **{name: value})
-    with pytest.raises(TypeError, match=f"{rule} .* has no hyperparameter 'nonsense'"):
+    with pytest.raises(TypeError, match=f"{re.escape(rule)} .* has no hyperparameter 'nonsense'"):
         ao.Optimizer(rule, nonsense=1.0)
 
 
@@ -221,6 +231,8 @@ def test_half_precision_has_state_of_32_bits(rule: str) -> None:
 
 
 def test_a_nan_is_not_hidden(rule: str) -> None:
+    if "nonfinite" in rule:
+        pytest.skip("it is, that is what it is for")
     _, grads = problem()
     half, state = pure(rule)[2]
     bad = grads[3] | {"w": np.where(np.arange(12).reshape(4, 3) == 7, np.nan, grads[3]["w"])}
@@ -240,7 +252,9 @@ def test_a_step_that_is_not_finite_can_be_skipped(rule: str) -> None:
     same(opt.step(half, bad, state, **given(rule, 3)), (half, state))
     same(opt.step(half, grads[3], state, **given(rule, 3)), pure(rule)[3])
     opt = ao.Optimizer(rule, nonfinite="raise")
-    with pytest.raises(FloatingPointError, match=f"{rule}: the gradient of .*b.* is not finite"):
+    with pytest.raises(
+        FloatingPointError, match=f"{re.escape(rule)}: the gradient of .*b.* is not finite"
+    ):
         opt.step(half, bad, state, **given(rule, 3))
 
 
@@ -281,12 +295,12 @@ def test_errors_name_it_and_the_parameter(rule: str) -> None:
         (np.ones((3, 4), np.float32), ValueError, r"must have shape \(4, 3\), got \(3, 4\)"),
         (np.ones((4, 3), np.int64), TypeError, "must be real floating"),
     ):
-        with pytest.raises(kind, match=f"^{rule}: gradient of .*'w'.* {text}"):
+        with pytest.raises(kind, match=f"^{re.escape(rule)}: gradient of .*'w'.* {text}"):
             opt.step(half, grads[3] | {"w": wrong}, state, **given(rule))
-    with pytest.raises(TypeError, match=f"^{rule}: .*'w'.* must be real floating"):
+    with pytest.raises(TypeError, match=f"^{re.escape(rule)}: .*'w'.* must be real floating"):
         opt.init(params | {"w": np.ones((4, 3), int)})
     for name in given(rule):
-        with pytest.raises(TypeError, match=f"^{rule}: step needs {name}="):
+        with pytest.raises(TypeError, match=f"^{re.escape(rule)}: step needs {name}="):
             opt.step(half, grads[3], state)
     same((half, state), before)
 
@@ -308,7 +322,7 @@ def test_in_place_on_numpy(rule: str, engine: str | None) -> None:
     params, grads = problem()
     mine = optree.tree_map(np.array, params)
     if engine in ("fused", "blocks") and not is_elementwise(ao.rules.find(rule)):
-        with pytest.raises(TypeError, match=f"{rule}: no engine '{engine}'"):
+        with pytest.raises(TypeError, match=f"{re.escape(rule)}: no engine '{engine}'"):
             InPlace(mine, rule, engine=engine).step(grads[0], **given(rule))
         return
     opt = InPlace(mine, rule, engine=engine, threads=2)

@@ -304,13 +304,12 @@ def test_sums_are_float64_and_the_same_on_any_number_of_threads(dtype):
         slots=type(state.slots)(*(rng.standard_normal(n).astype("float32") for _ in state.slots))
     )
     todo = opt.plan(params, grads, state, {})
-    want = {
-        k: float(v) for k, v in measure(opt.around, todo.parts[0], state.shared, xp=todo.xp).items()
-    }
+    sums = measure("measure", opt.around, todo.parts[0], state.shared, {}, xp=todo.xp)
+    want = {k: float(v) for k, v in sums.items()}
     found = []
     for threads in (1, 3):
         step = numpy_backend._numpy_fused.Step(opt, todo, state.shared, threads)
-        (sums,) = step.measure(state.shared)
+        (sums,) = step.measure("measure", state.shared)
         found.append(sums)
         for k, x in sums.items():
             assert x.dtype == np.float64

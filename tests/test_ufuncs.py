@@ -219,7 +219,7 @@ def test_sums_are_those_of_the_eager_rule(rule, dtype):
     rng = np.random.default_rng(1)
     slots = optree.tree_map(lambda x: rng.standard_normal(x.shape).astype(x.dtype), state.slots)
     todo = opt.plan(param, grad, state._replace(slots=slots), {})
-    want = measure(opt.around, todo.parts[0], state.shared, xp=todo.xp)
+    want = measure("measure", opt.around, todo.parts[0], state.shared, {}, xp=todo.xp)
     run = Blocks(program_of("measure", opt, param, state))
     arrays, values = known(todo.parts[0])
     before = optree.tree_map(np.array, arrays)

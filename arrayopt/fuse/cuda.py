@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .._schema import rounds
 from .._step import Around
 from . import cuda_driver, cuda_source
 from .engine import columns, summed
@@ -153,12 +154,12 @@ class Step:
         guarded: bool,
     ) -> None:
         self.values, self._adapts = values, shared != ()
-        self._measured = hasattr(around.rule, "measure")
         groups: dict[tuple[Signature, int, int | None], list[tuple[int, Row]]] = {}
         for i, row in enumerate(rows):
             dims = None if row.strides is None else len(row.shape)
             groups.setdefault((row.sig, row.device, dims), []).append((i, row))
-        wanted = ["move"] + ["measure"] * self._measured + ["finite"] * guarded
+        turns = rounds(around.rule)
+        wanted = ["move", *turns] + ["finite"] * guarded
         self.batches = []
         for (sig, device, dims), found in groups.items():
             made = {
@@ -167,8 +168,8 @@ class Step:
             }
             settle = _flat("settle", around, sig, shared)
             made |= {"settle": settle} if settle.program.stores else {}
-            counts = {"measure": len(sums_of(around, sig, shared))}
-            counts["move"] = len(made["move"].program.sums)
+            kept = (*turns, "move") if sums_of(around, sig, shared) else ("move",)
+            counts = {what: len(made[what].program.sums) for what in kept}
             with cuda_driver.on(device):
                 sums = {k: cuda_driver.empty(n * len(found)) for k, n in counts.items() if n}
                 adds = any(x.program.sums for x in made.values())
@@ -197,20 +198,20 @@ class Step:
                         flags[batch.places[row]] = False
         return flags
 
-    def measure(self, shared: dict[str, int]) -> list[dict[str, Any]]:
-        """The rule's sums over all elements of each batch, on its device, for its shared state.
+    def measure(self, what: str, shared: dict[str, int]) -> list[dict[str, Any]]:
+        """The sums that one of the rule's rounds gives, over each batch, for its shared state.
 
-        Empty if it has no sums or no such state. Sums over each parameter that its update takes
-        stay where :meth:`move` reads them.
+        Empty if it has no such state. Sums over each parameter that are taken later stay on the
+        device, where the kernels read them.
 
         Args:
             shared: as in :meth:`move`.
         """
         found = []
-        for batch in self.batches if self._measured else ():
+        for batch in self.batches:
             with cuda_driver.on(batch.table.device):
-                partials = self._run("measure", batch, shared)
-                names = [name for name, _ in batch.kernels["measure"].program.sums]
+                partials = self._run(what, batch, shared)
+                names = [name for name, _ in batch.kernels[what].program.sums]
                 if self._adapts:
                     totals = cuda_driver.empty(len(names))
                     _reduce(batch.table, partials, totals, len(names))

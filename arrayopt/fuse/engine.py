@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import optree
 
+from .._schema import rounds
 from .._step import Around
 from . import cpu
 from .symbols import Graph
@@ -94,8 +95,7 @@ class Step:
         groups: dict[Signature, list[tuple[int, Row]]] = {}
         for i, row in enumerate(rows):
             groups.setdefault(row.sig, []).append((i, row))
-        self._measured = hasattr(around.rule, "measure")
-        wanted = ["move"] + ["measure"] * self._measured + ["finite"] * guarded
+        wanted = ["move", *rounds(around.rule)] + ["finite"] * guarded
         self.batches = []
         for sig, found in groups.items():
             names = summed("move", around, sig, shared)
@@ -122,13 +122,11 @@ class Step:
                 flags[batch.places[row]] = False
         return flags
 
-    def measure(self, shared: Any) -> list[dict[str, np.ndarray]]:
-        """The rule's sums over all elements of each batch, 0-d and float64; none if it has none."""
-        if not self._measured:
-            return []
+    def measure(self, what: str, shared: Any) -> list[dict[str, np.ndarray]]:
+        """The sums that one of the rule's rounds gives, over each batch: 0-d and float64."""
         found, sets = [], self._told(shared)
         for batch in self.batches:
-            own = _rowwise(batch, "measure", sets, self.threads)
+            own = _rowwise(batch, what, sets, self.threads)
             for name, x in own.items():
                 if f"sums.{name}" in batch.sums:
                     batch.sums[f"sums.{name}"][:] = x

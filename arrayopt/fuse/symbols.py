@@ -223,6 +223,12 @@ class Number(Traced):
     def __init__(self, graph: Graph, name: str) -> None:
         self.graph, self.name = graph, name
 
+    def __mod__(self, other: Any) -> Any:
+        return _on_host(self.graph, "remainder", (self, other))
+
+    def __floordiv__(self, other: Any) -> Any:
+        return _on_host(self.graph, "floor_divide", (self, other))
+
 
 class Condition(Number):
     """What the host knows to be true or false before each step."""
@@ -267,6 +273,7 @@ def apply(graph: Graph, op: str, *args: Any) -> Any:
 
 SIGNS = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/", "pow": "**"}
 SIGNS |= {"less": "<", "less_equal": "<=", "greater": ">", "greater_equal": ">="}
+SIGNS |= {"remainder": "%", "floor_divide": "//"}
 SIGNS |= {"equal": "==", "not_equal": "!=", "logical_and": "and", "logical_or": "or"}
 
 

@@ -5,6 +5,7 @@ step; the rest is a :class:`Program`.
 """
 
 import functools
+import itertools
 from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple, TypeVar
 
@@ -13,6 +14,7 @@ import optree
 
 from .._math import total
 from .._namespace import dtype_name
+from .._schema import rounds
 from .._step import Around, Part, arriving, is_elementwise, is_off, is_zero, measure, move
 from .namespace import XP
 from .program import Program, Untraceable
@@ -99,10 +101,11 @@ def trace(
 ) -> Program:
     """A program for parameters of a signature.
 
-    ``"measure"`` gives the sums that the rule asks for, ``"finite"`` counts the elements of the
-    gradient that are not finite. ``"move"`` writes the parameter and the slots of its shape, and
-    gives the sums that the rule takes in its update; ``"settle"``, after it, writes the slots of
-    one value: all that it reads and writes is one element, also of these sums.
+    ``"measure"`` and what else :func:`rounds` names give the sums that the rule asks for,
+    ``"finite"`` counts the gradient's elements that are not finite. ``"move"`` writes the parameter
+    and the slots of its shape, and gives the sums that the rule takes in its update; ``"settle"``,
+    after it, writes the slots of one value: all that it reads and writes is one element, also of
+    these sums.
 
     Args:
         shared: the rule's shared state, for its structure.
@@ -140,20 +143,21 @@ def _traced(what: str, around: Around, sig: Signature, shared: Any, inside: bool
     names = shared_names(shared)
     like = [graph.input(n, "float64", True) if inside else graph.number(n) for n in names]
     known = optree.tree_unflatten(optree.tree_structure(shared), like)
-    if what == "measure":
-        return graph.program({}, measure(around, part, known, xp=xp))
-    asked = sums_of(around, sig, shared)
+    asked = sums_of(around, sig, shared, what)
     sums = {name: graph.input(f"sums.{name}", "float64", True) for name in asked}
+    if what in rounds(around.rule):
+        return graph.program({}, measure(what, around, part, known, sums, xp=xp))
     new, after = move(around, part, known, sums, xp=xp)
     stores = {"param": new} | {f: x for f, x in zip(fields, after, strict=True) if not is_off(x)}
     return graph.settling(stores) if what == "settle" else graph.program(stores, {})
 
 
-def sums_of(around: Around, sig: Signature, shared: Any) -> list[str]:
-    """The names of the sums over a parameter that the rule's update takes."""
-    if "sums" not in around.reads["update"]:
+def sums_of(around: Around, sig: Signature, shared: Any, until: str = "move") -> list[str]:
+    """The names of the sums over a parameter that what the rule does then may take."""
+    before = [*itertools.takewhile(lambda what: what != until, rounds(around.rule))]
+    if not any("sums" in around.reads[f] for f in ("update", *rounds(around.rule))):
         return []
-    return [name for name, _ in trace("measure", around, sig, shared).sums]
+    return [name for what in before for name, _ in trace(what, around, sig, shared).sums]
 
 
 def untraceable(optimizer: Any) -> str | None:
@@ -162,7 +166,7 @@ def untraceable(optimizer: Any) -> str | None:
     around, state = optimizer.around, optimizer.init(probe)
     try:
         sig = signature(around, optimizer.probe(probe, state).parts[0])
-        for what in ("move", "settle", "measure")[: 2 + hasattr(around.rule, "measure")]:
+        for what in ("move", "settle", *rounds(around.rule)):
             trace(what, around, sig, state.shared)
     except Untraceable as error:
         return str(error)

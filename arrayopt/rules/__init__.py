@@ -5,7 +5,7 @@ import importlib
 import pkgutil
 from typing import Any
 
-__all__ = ["find", "names"]
+__all__ = ["find", "known", "names"]
 
 
 def names() -> list[str]:
@@ -14,7 +14,12 @@ def names() -> list[str]:
 
 
 def find(name: str) -> Any:
-    """The rule of that name, imported on first use."""
+    """The rule of that name, imported on first use; ``adam+ema`` is adam inside the wrapper ema."""
+    inner, _, wrapper = name.rpartition("+")
+    if inner:
+        from .._wrapped import wrapped
+
+        return wrapped(find(inner), wrapper)
     if name not in names():
         word = name.lower()
         close = [n for n in names() if n.endswith(f"_{word}") or n == word]
@@ -24,3 +29,11 @@ def find(name: str) -> Any:
             hint = '; AdamW is adam with decay="decoupled".'
         raise ValueError(f"no rule is named {name!r}{hint} The rules: {', '.join(names())}")
     return importlib.import_module(f"{__name__}.{name}")
+
+
+def known(name: str) -> Any:
+    """As :func:`find`, but None where there is none."""
+    try:
+        return find(name)
+    except (ValueError, TypeError):
+        return None

@@ -1,0 +1,381 @@
+"""What is put around a rule, beside what torch, optax and Keras have for it."""
+
+import functools
+
+import numpy as np
+import pytest
+from oracle import (
+    Oracle,
+    deviation,
+    frozen,
+    keras_oracle,
+    leaves,
+    optax_oracle,
+    problem,
+    run_torch,
+    words_of,
+)
+from oracles_sgd import Averaged
+
+from arrayopt import Optimizer
+
+SGD = {"lr": 1e-2, "momentum": 0.9}
+ADAM = {"lr": 1e-2, "b1": 0.8, "b2": 0.9}
+TORCH_ADAM = {"lr": 1e-2, "betas": (0.8, 0.9)}
+DECAY = {"weight_decay": 0.1}
+
+
+def around(wrapper, ours, make, *, kind="pauses", oracle=optax_oracle, rule="adam", **more):
+    """adam inside the wrapper, beside ``make(optax)`` before optax.adam, for instance."""
+    options = (ADAM if rule == "adam" else SGD) | ours
+    return oracle(f"{rule}+{wrapper}", options, *make, kind=kind, **more)
+
+
+def chained(words, make):
+    """The words for it, and an optax chain that ends in adam."""
+    return (
+        f"optax.chain({words}, optax.adam(0.01, 0.8, 0.9))",
+        lambda o: o.chain(make(o), o.adam(1e-2, 0.8, 0.9)),
+    )
+
+
+class Bad(Oracle):
+    """With gradients that are not finite, now and then and some in a row."""
+
+    def problem(self):
+        params, grads = problem(self.steps, self.kind)
+        found = []
+        for t, g in enumerate(grads):
+            g = {k: np.array(x) for k, x in g.items()}
+            if t % 7 in (2, 3) and self.steps - t > 1:
+                g["w"][t % 6, t % 5] = np.nan
+            found.append({k: frozen(x) for k, x in g.items()})
+        return params, found
+
+
+def bad(wrapper, ours, words, make):
+    found = around(wrapper, ours, (words, make))
+    return Bad(*found)
+
+
+def clipped(clip, cls, options, params, grads):
+    """A class of torch.optim after a function of torch.nn.utils."""
+    torch = pytest.importorskip("torch")
+
+    class Clipped(getattr(torch.optim, cls)):
+        def step(self):
+            clip(torch.nn.utils, [p for group in self.param_groups for p in group["params"]])
+            super().step()
+
+    return run_torch(Clipped, options, params, grads)
+
+
+def torch_clip(wrapper, ours, words, clip, cls, options, extra=None):
+    theirs = functools.partial(clipped, clip, cls, options)
+    against = f"torch.nn.utils.{words}, torch.optim.{cls}({words_of(options)})"
+    rule = {"Adam": "adam", "SGD": "sgd"}[cls]
+    return Oracle(f"{rule}+{wrapper}", ours, against, theirs)
+
+
+def gathered(every, options, params, grads):
+    """torch.optim.Adam every so many backward passes, with gradients that add up in between."""
+    torch = pytest.importorskip("torch")
+
+    class Gathered(torch.optim.Adam):
+        passes, sums = 0, None
+
+        def step(self):
+            tensors = [p for group in self.param_groups for p in group["params"]]
+            new = [p.grad for p in tensors]
+            self.sums = (
+                new if self.sums is None else [a + b for a, b in zip(self.sums, new, strict=True)]
+            )
+            self.passes += 1
+            if self.passes % every == 0:
+                for p, g in zip(tensors, self.sums, strict=True):
+                    p.grad = g
+                super().step()
+                self.sums = None
+
+    return run_torch(Gathered, options, params, grads)
+
+
+def averaged(how, due, params, grads):
+    """torch.optim.Adam and an AveragedModel of its parameters, updated where ``due(step)``."""
+    torch = pytest.importorskip("torch")
+    utils = torch.optim.swa_utils
+    known, count = {}, [0]
+
+    class Model(torch.nn.Module):
+        def __init__(self, tensors):
+            super().__init__()
+            self.own = torch.nn.ParameterDict(tensors)
+
+    def before(opt, tensors):
+        if not known:
+            known["model"] = Model(tensors)
+            known["mean"] = utils.AveragedModel(known["model"], **how(utils))
+            if due(0):
+                known["mean"].update_parameters(known["model"])
+
+    def look(opt, tensors):
+        count[0] += 1
+        if due(count[0]):
+            known["mean"].update_parameters(known["model"])
+            known["seen"] = True
+        return dict(known["mean"].module.own) if "seen" in known else tensors
+
+    return run_torch("Adam", TORCH_ADAM, params, grads, before=before, look=look)
+
+
+def mean(wrapper, ours, words, how, due):
+    theirs = functools.partial(averaged, how, due)
+    against = f"torch.optim.swa_utils.AveragedModel({words}"
+    return Averaged(f"adam+{wrapper}", ADAM | ours, against, theirs)
+
+
+def looked_ahead(every, alpha, look, params, grads):
+    """optax.lookahead around optax.adam; ``look`` says which of the two parameters."""
+    jax, optax = pytest.importorskip("jax"), pytest.importorskip("optax")
+    with jax.enable_x64(True):
+        transform = optax.lookahead(optax.adam(1e-2, 0.8, 0.9), every, alpha)
+        both = optax.LookaheadParams.init_synced({k: jax.numpy.array(p) for k, p in params.items()})
+        state, path = transform.init(both), []
+        for g in grads:
+            g = {k: jax.numpy.array(x) for k, x in g.items()}
+            updates, state = transform.update(g, state, both)
+            both = optax.apply_updates(both, updates)
+            path.append(leaves(getattr(both, look)))
+    return np.stack(path)
+
+
+def ahead(kind, look, every=3, alpha=0.4):
+    theirs = functools.partial(looked_ahead, every, alpha, look)
+    ours = ADAM | {"lookahead_every": every, "lookahead_alpha": alpha}
+    return kind("adam+lookahead", ours, f"optax.lookahead(adam, {every}, {alpha}).{look}", theirs)
+
+
+def masked(floor, params, grads):
+    """C-AdamW: Liang et al. (2024), Algorithm 1, with the mean of the authors' code."""
+    p = {k: np.array(x) for k, x in params.items()}
+    m = {k: np.zeros_like(x) for k, x in p.items()}
+    v = {k: np.zeros_like(x) for k, x in p.items()}
+    path = []
+    for t, g in enumerate(grads, 1):
+        for k in p:
+            m[k] = 0.8 * m[k] + 0.2 * g[k]
+            v[k] = 0.9 * v[k] + 0.1 * g[k] ** 2
+            u = -1e-2 * (m[k] / (1 - 0.8**t)) / (np.sqrt(v[k] / (1 - 0.9**t)) + 1e-8)
+            phi = (u * g[k] < 0).astype(float)
+            p[k] = p[k] + u * phi / max(phi.mean(), floor)
+        path.append(leaves(p))
+    return np.stack(path)
+
+
+def cautious(floor):
+    ours = ADAM | {"cautious_floor": floor}
+    words = f"the formula in NumPy, floor={floor}"
+    return Oracle("adam+cautious", ours, words, functools.partial(masked, floor))
+
+
+class Half(Oracle):
+    """With float16 parameters and gradients of ordinary size; the slot or what is evaluated too."""
+
+    seen = "p"
+
+    def problem(self):
+        params, grads = problem(self.steps, "tensors")
+        return tuple(
+            {k: frozen(np.asarray(x, np.float16)) for k, x in params.items()}
+            if tree is params
+            else [{k: frozen(np.asarray(x, np.float16)) for k, x in g.items()} for g in tree]
+            for tree in (params, grads)
+        )
+
+    def error(self):
+        opt = Optimizer(self.rule, **self.options)
+        params, grads = self.problem()
+        state, path = opt.init(params), []
+        for g in grads:
+            params, state = opt.step(params, g, state)
+            seen = {
+                "p": params,
+                "lost": getattr(state.slots, "lost", None),
+                "evaluated": opt.eval_params(params, state),
+            }[self.seen]
+            path.append(leaves(seen))
+        theirs = self.theirs(params, grads, self.problem()[0], self.seen)
+        return float(np.max(np.abs(np.stack(path) - theirs)))
+
+
+class Lost(Half):
+    seen = "lost"
+
+
+class Evaluated(Half):
+    seen = "evaluated"
+
+
+def rounded(kahan, _, grads, params, seen):
+    """p - lr g in float32, with a copy of it in float32 or with what rounding took."""
+    f32 = np.float32
+    w = {k: np.asarray(x, f32) for k, x in params.items()}
+    path = []
+    for g in grads:
+        lost = {}
+        for k in w:
+            q = w[k] - f32(1e-3) * np.asarray(g[k], f32)
+            lost[k] = q - np.asarray(np.asarray(q, np.float16), f32)
+            w[k] = np.asarray(np.asarray(q, np.float16), f32) + lost[k] if kahan else q
+        held = lost if seen == "lost" else {k: np.asarray(x, np.float16) for k, x in w.items()}
+        path.append(leaves(held))
+    return np.stack(path)
+
+
+def half(kind, wrapper):
+    options = {"lr": 1e-3, "momentum": 0.0}
+    words = f"p - lr g in float32, {kind.__name__.lower()}"
+    return kind(f"sgd+{wrapper}", options, words, functools.partial(rounded, wrapper == "kahan"))
+
+
+class Norms(Oracle):
+    """The slots of the diagnostics."""
+
+    def error(self):
+        opt = Optimizer(self.rule, **self.options)
+        params, grads = self.problem()
+        state, path = opt.init(params), []
+        assert not np.any([leaves(getattr(state.slots, k)) for k in NORMS])
+        for g in grads:
+            params, state = opt.step(params, g, state)
+            path.append([leaves(getattr(state.slots, k)) for k in NORMS])
+        return deviation(np.stack(path), self.theirs(*self.problem()))
+
+
+NORMS = ("grad_norm", "param_norm", "update_norm")
+
+
+def norms(params, grads):
+    """Of sgd's."""
+    p, path = dict(params), []
+    for g in grads:
+        row = []
+        for k in sorted(p):
+            u = -0.01 * g[k]
+            p[k] = p[k] + u
+            row.append([np.sqrt(np.sum(x * x)) for x in (g[k], p[k], u)])
+        path.append(np.transpose(row))
+    return np.stack(path)
+
+
+def multi(every):
+    return lambda o: o.MultiSteps(o.adam(1e-2, 0.8, 0.9), every).gradient_transformation()
+
+
+ORACLES = [
+    around("clip_by_value", {"clip_value": 0.3}, chained("optax.clip(0.3)", lambda o: o.clip(0.3))),
+    torch_clip(
+        "clip_by_value",
+        SGD | {"clip_value": 0.3} | DECAY,
+        "clip_grad_value_(params, 0.3)",
+        lambda u, ps: u.clip_grad_value_(ps, 0.3),
+        "SGD",
+        SGD | DECAY,
+    ),
+    *(
+        around(
+            "clip_by_global_norm",
+            {"clip_norm": c},
+            chained(f"optax.clip_by_global_norm({c})", lambda o, c=c: o.clip_by_global_norm(c)),
+        )
+        for c in (0.5, 500.0)
+    ),
+    torch_clip(
+        "clip_by_global_norm",
+        ADAM | {"clip_norm": 0.5, "clip_eps": 1e-6} | DECAY,
+        "clip_grad_norm_(params, 0.5)",
+        lambda u, ps: u.clip_grad_norm_(ps, 0.5),
+        "Adam",
+        TORCH_ADAM | DECAY,
+    ),
+    *(
+        keras_oracle(
+            "sgd+clip_by_norm",
+            {"lr": 1e-2, "momentum": 0.0, "clip_param_norm": c},
+            "SGD",
+            {"learning_rate": 1e-2, "clipnorm": c},
+        )
+        for c in (0.5, 300.0)
+    ),
+    *(
+        around(
+            "adaptive_clip",
+            {"agc_clip": c, "agc_eps": eps},
+            chained(
+                f"optax.adaptive_grad_clip({c}, {eps})",
+                lambda o, c=c, eps=eps: o.adaptive_grad_clip(c, eps),
+            ),
+            kind=kind,
+        )
+        for c, eps, kind in ((0.01, 1e-3, "matrices"), (2.0, 0.3, "pauses"))
+    ),
+    around(
+        "centralize", {}, chained("optax.centralize()", lambda o: o.centralize()), kind="tensors"
+    ),
+    around(
+        "loss_scale",
+        {"loss_scale": 37.0},
+        chained("optax.scale(1 / 37)", lambda o: o.scale(1 / 37)),
+    ),
+    bad(
+        "skip_nonfinite",
+        {"skip_most": 2},
+        "optax.apply_if_finite(adam, 2)",
+        lambda o: o.apply_if_finite(o.adam(1e-2, 0.8, 0.9), 2),
+    ),
+    bad("zero_nonfinite", {}, *chained("optax.zero_nans()", lambda o: o.zero_nans())),
+    around("accumulate", {"accumulate_steps": 1}, ("optax.MultiSteps(adam, 1)", multi(1))),
+    around(
+        "accumulate",
+        {"accumulate_steps": 4},
+        ("optax.MultiSteps(adam, 4)", multi(4)),
+        bound=1e-6,
+        why="optax gathers the gradients in float32",
+    ),
+    Oracle(
+        "adam+accumulate",
+        ADAM | {"accumulate_steps": 3, "accumulate_how": "sum"} | DECAY,
+        "torch.optim.Adam, backward() three times for each step()",
+        functools.partial(gathered, 3, TORCH_ADAM | DECAY),
+    ),
+    mean(
+        "ema",
+        {"ema_decay": 0.7},
+        "model, multi_avg_fn=get_ema_multi_avg_fn(0.7))",
+        lambda u: {"multi_avg_fn": u.get_ema_multi_avg_fn(0.7)},
+        lambda t: True,
+    ),
+    mean("swa", {}, "model)", lambda u: {}, lambda t: t > 0),
+    mean(
+        "swa",
+        {"swa_start": 5, "swa_every": 4},
+        "model) after steps 9, 13, ...",
+        lambda u: {},
+        lambda t: t > 5 and (t - 5) % 4 == 0,
+    ),
+    ahead(Oracle, "fast"),
+    ahead(Averaged, "slow"),
+    optax_oracle(
+        "lamb+clip_by_global_norm",
+        {"lr": 1e-2, "clip_norm": 0.5},
+        "optax.chain(optax.clip_by_global_norm(0.5), optax.lamb(0.01))",
+        lambda o: o.chain(o.clip_by_global_norm(0.5), o.lamb(1e-2)),
+    ),
+    half(Half, "master"),
+    half(Evaluated, "master"),
+    half(Half, "kahan"),
+    half(Lost, "kahan"),
+    Norms("sgd+diagnostics", {"lr": 1e-2, "momentum": 0.0}, "the norms in NumPy", norms),
+    cautious(1e-3),
+    cautious(0.6),
+]
