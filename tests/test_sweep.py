@@ -85,7 +85,7 @@ def number(step, i):
 )
 def test_100_learning_rates_are_100_runs(rule, options, library):
     backend = adapter(library)
-    params, grads = data(100, steps=3)
+    params, grads = data(100, steps=2)
     options |= {"lr": np.geomspace(1e-4, 1e-1, 100), "weight_decay": 0.01}
     got = walk(ao.Sweep(rule, **options), *optree.tree_map(backend.asarray, (params, grads)))
     eps = 4 if sums(rule) else 0
@@ -123,7 +123,7 @@ def values(hyper: Any) -> np.ndarray | None:
 
 
 def test_each_hyperparameter_alone(rule):
-    params, grads = data()
+    params, grads = data(steps=2)
     skip = {("muon", "ns_steps"), ("mada", "b2")}  # whole numbers; and an interval that is learned
     for name, hyper in hyperparameters(ao.rules.find(rule)).items():
         swept = values(hyper)
