@@ -45,3 +45,4 @@ Portion: TypeAlias = Annotated[Scalar, Range("(0, 1]")]  # a mixture, and what i
 Real: TypeAlias = Annotated[Scalar, Range("(-inf, inf)")]
 Bound: TypeAlias = Annotated[Scalar, Range("(0, inf]")]  # inf turns the clipping off
 Count: TypeAlias = Annotated[Scalar, Range("[1, inf)")]  # of steps
+Seed: TypeAlias = Annotated[Scalar, Range("[0, 4294967295]")]  # a whole number

@@ -1,9 +1,11 @@
 """What is put around a rule, beside what torch, optax and Keras have for it."""
 
 import functools
+import math
 
 import numpy as np
 import pytest
+import threefry
 from oracle import (
     Oracle,
     deviation,
@@ -12,12 +14,14 @@ from oracle import (
     leaves,
     optax_oracle,
     problem,
+    run_optax,
     run_torch,
     words_of,
 )
 from oracles_sgd import Averaged
 
-from arrayopt import Optimizer
+from arrayopt import Optimizer, hyperparameters, rules
+from arrayopt._step import is_elementwise
 
 SGD = {"lr": 1e-2, "momentum": 0.9}
 ADAM = {"lr": 1e-2, "b1": 0.8, "b2": 0.9}
@@ -268,11 +272,100 @@ def norms(params, grads):
     return np.stack(path)
 
 
+def noisy(options, eta, gamma, seed, params, grads):
+    """optax.sgd, its gradients with noise by the transcription of the generator."""
+    keys = sorted(params)
+    grads = [
+        {k: g[k] + (eta / t**gamma) ** 0.5 * threefry.normal(seed, keys.index(k), t, g[k].shape)
+         for k in keys}
+        for t, g in enumerate(grads, 1)
+    ]  # fmt: skip
+    return run_optax(lambda o: o.sgd(**options), params, grads)
+
+
+def noise(words, seed=0, eta=0.01, gamma=0.55):
+    ours = {"lr": 0.1, "momentum": 0.0, "noise_seed": seed, "noise_eta": eta, "noise_gamma": gamma}
+    theirs = functools.partial(noisy, {"learning_rate": 0.1}, eta, gamma, seed)
+    against = f"optax.noisy_sgd(0.1{words}) with a NumPy transcription of Threefry"
+    return Oracle("sgd+gradient_noise", ours, against, theirs)
+
+
+class Rounded(Half):
+    """With float16 parameters, stochastically."""
+
+
+def either(seed, _, grads, params, seen):
+    """p - lr g in float32, then to one of its neighbours in float16."""
+    f32, keys, path = np.float32, sorted(params), []
+    for t, g in enumerate(grads, 1):
+        for place, k in enumerate(keys):
+            q = np.asarray(params[k], f32) - f32(1e-3) * np.asarray(g[k], f32)
+            near = q.astype(np.float16)
+            away = np.where(near < q, np.inf, -np.inf).astype(np.float16)
+            other = np.where(near == q, near, np.nextafter(near, away))
+            low, high = np.minimum(near, other).astype(f32), np.maximum(near, other).astype(f32)
+            toward, back = np.where(q < 0, (low, high), (high, low))  # away from 0, and to it
+            part = np.where(low == high, 0, (q - back) / np.where(low == high, 1, toward - back))
+            word, _ = threefry.bits(seed, 2**32 - 1 - place, t, q.shape)
+            u = ((word >> np.uint32(9)) + 0.5) / 2.0**23
+            params = params | {k: np.where(u < part, toward, back).astype(np.float16)}
+        path.append(leaves(params))
+    return np.stack(path)
+
+
+def turned(o):
+    """optax.adaptive_grad_clip over transposed parameters and gradients."""
+    clip = o.adaptive_grad_clip(0.01, 1e-3)
+
+    def flip(tree):
+        return {k: x.T for k, x in tree.items()}
+
+    def update(grads, state, params):
+        grads, state = clip.update(flip(grads), state, flip(params))
+        return flip(grads), state
+
+    return o.GradientTransformation(clip.init, update)
+
+
+class Defaults(Oracle):
+    """What a wrapper's hyperparameters are unless given, and what it keeps before any step."""
+
+    def error(self):
+        rule = rules.find(self.rule)
+        inner, *_ = self.rule.partition("+")
+        own = hyperparameters(rule).items() - hyperparameters(rules.find(inner)).items()
+        found = {k: h.default for k, h in own} | {"shared": ()}
+        if hasattr(rule, "share"):
+            found["shared"] = tuple(rule.share())
+        found["elementwise"] = is_elementwise(rule)
+        return float(found != self.theirs())
+
+
+def defaults(wrapper, elementwise=True, shared=(), **values):
+    words = f"defaults {words_of(values)}"
+    known = values | {"shared": shared, "elementwise": elementwise}
+    return Defaults(f"sgd+{wrapper}", {}, words, lambda: known)
+
+
 def multi(every):
     return lambda o: o.MultiSteps(o.adam(1e-2, 0.8, 0.9), every).gradient_transformation()
 
 
 ORACLES = [
+    defaults("clip_by_value", clip_value=1.0),
+    defaults("clip_by_norm", clip_param_norm=1.0),
+    defaults("clip_by_global_norm", clip_norm=1.0, clip_eps=0.0, shared=(0.0,)),
+    defaults("adaptive_clip", False, agc_clip=0.01, agc_eps=1e-3, agc_layout="in_out"),
+    defaults("centralize", False),
+    defaults("gradient_noise", False, noise_eta=0.01, noise_gamma=0.55, noise_seed=0),
+    defaults("stochastic_rounding", False, rounding_seed=0),
+    defaults("loss_scale", loss_scale=1.0),
+    defaults("accumulate", accumulate_steps=1, accumulate_how="mean"),
+    defaults("skip_nonfinite", skip_most=math.inf, shared=(0.0, 0.0, 0.0)),
+    defaults("cautious", cautious_floor=1e-3),
+    defaults("lookahead", lookahead_every=6, lookahead_alpha=0.5),
+    defaults("ema", ema_decay=0.999),
+    defaults("swa", swa_start=0, swa_every=1),
     around("clip_by_value", {"clip_value": 0.3}, chained("optax.clip(0.3)", lambda o: o.clip(0.3))),
     torch_clip(
         "clip_by_value",
@@ -318,6 +411,15 @@ ORACLES = [
             kind=kind,
         )
         for c, eps, kind in ((0.01, 1e-3, "matrices"), (2.0, 0.3, "pauses"))
+    ),
+    around(
+        "adaptive_clip",
+        {"agc_layout": "out_in"},
+        (
+            "optax.adaptive_grad_clip(0.01, 0.001) of transposed arrays, adam",
+            lambda o: o.chain(turned(o), o.adam(1e-2, 0.8, 0.9)),
+        ),
+        kind="matrices",
     ),
     around(
         "centralize", {}, chained("optax.centralize()", lambda o: o.centralize()), kind="tensors"
@@ -371,6 +473,14 @@ ORACLES = [
         "optax.chain(optax.clip_by_global_norm(0.5), optax.lamb(0.01))",
         lambda o: o.chain(o.clip_by_global_norm(0.5), o.lamb(1e-2)),
     ),
+    noise(""),
+    noise(", eta=0.5, gamma=1.5, seed=7", seed=7, eta=0.5, gamma=1.5),
+    Rounded(
+        "sgd+stochastic_rounding",
+        {"lr": 1e-3, "momentum": 0.0, "rounding_seed": 3},
+        "p - lr g in float32, then a neighbour in float16, in NumPy",
+        functools.partial(either, 3),
+    ),
     half(Half, "master"),
     half(Evaluated, "master"),
     half(Half, "kahan"),
@@ -378,4 +488,16 @@ ORACLES = [
     Norms("sgd+diagnostics", {"lr": 1e-2, "momentum": 0.0}, "the norms in NumPy", norms),
     cautious(1e-3),
     cautious(0.6),
+]
+
+EQUIVALENT = [
+    (
+        "adaptive_clip",
+        "-1 if",
+        "1 if",
+        "arrays here have two axes at most; test_wrappers.py has one of four",
+    ),
+    ("cautious", "0.0 * one", "0.0 / one", "a zero of one dtype or the other"),
+    ("cautious", "0.0 * one", "0.0", "a zero of one dtype or the other"),
+    ("swa", "t < swa_start + swa_every", "t <= swa_start + swa_every", "then the other holds"),
 ]

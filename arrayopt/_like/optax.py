@@ -285,7 +285,7 @@ CONTRIB = {
 }
 ABSENT = {
     "lbfgs": "it calls the loss several times in a step, to search along a line",
-    "noisy_sgd": "it draws random numbers",
+    "noisy_sgd": "its random numbers are JAX's; sgd+gradient_noise is the same with others",
     "rprop": "optax 0.2.8 applies in each step the move of the step before "
     '(github.com/google-deepmind/optax/pull/1725); like("torch", "Rprop") has the published rule',
     "dpsgd": "it draws random numbers, and needs a gradient for each example",

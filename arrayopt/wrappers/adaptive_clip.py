@@ -9,7 +9,7 @@ with ``agc_clip`` :math:`\lambda` and ``agc_eps`` :math:`\epsilon`.
 
 Brock et al., *High-Performance Large-Scale Image Recognition Without Normalization*, ICML 2021,
 section 4, https://arxiv.org/abs/2102.06171. Equal to ``optax.adaptive_grad_clip`` with the layout
-``"in_out"``; there the output channels are the last axis.
+``"in_out"``, but for arrays of three axes, of which optax takes the norm over the first alone.
 """
 
 from typing import Literal
