@@ -95,11 +95,16 @@ def blocks(document):
 @pytest.mark.parametrize("document", ["README.md", *sorted(
     p.relative_to(ROOT).as_posix() for p in (ROOT / "docs").glob("*.md"))])  # fmt: skip
 def test_code_in_documents_runs(document, tmp_path):
+    together = []
     for code in blocks(document):
         if "import cupy" in code:
             compile(code, document, "exec")  # it needs a GPU
-        else:
+        elif "XLA_FLAGS" in code or "__main__" in code:  # read at the start; starts processes
             python(code, cwd=tmp_path)
+        else:
+            together.append(code)
+    # each with no names but its own
+    python(f"for code in {together!r}: exec(code, {{'__name__': '__main__'}})", cwd=tmp_path)
 
 
 def test_readme_shows_running_code_by_line_15():
