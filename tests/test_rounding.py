@@ -147,6 +147,12 @@ def test_the_ends(dtype):
     assert np.all(np.isnan(rounded(np.full(9, np.nan), dtype, EVERY[:9]).astype(np.float32)))
 
 
+def test_far_below_the_smallest_number():
+    """Probabilities under half of a random word's last place are 0, at any word."""
+    found = rounded([2.0**-49, 2.0**-47], FLOAT16, [0, 0])
+    assert found.astype(float).tolist() == [0, 2.0**-24]
+
+
 def test_0d_and_empty():
     x = np.float32(1.001)
     assert rounded(x, FLOAT16, -1).shape == ()
