@@ -16,6 +16,7 @@ from oracle import (
     problem,
     run_optax,
     run_torch,
+    torch_oracle,
     words_of,
 )
 from oracles_sgd import Averaged
@@ -58,7 +59,7 @@ class Bad(Oracle):
 
 
 def bad(wrapper, ours, words, make):
-    found = around(wrapper, ours, (words, make))
+    found = around(wrapper, ours, (words, jitted(make)))
     return Bad(*found)
 
 
@@ -313,6 +314,57 @@ def either(seed, _, grads, params, seen):
     return np.stack(path)
 
 
+class Scaled(Bad):
+    """Gradients of a loss that is multiplied by what the state says."""
+
+    def error(self):
+        opt = Optimizer(self.rule, **self.options)
+        params, grads = self.problem()
+        state, path = opt.init(params), []
+        for g in grads:
+            scale = float(state.shared.scale)
+            params, state = opt.step(params, {k: scale * x for k, x in g.items()}, state)
+            path.append(np.append(leaves(params), float(state.shared.scale)))
+        return deviation(np.stack(path), self.theirs(params, grads, self.problem()[0]))
+
+
+def scaled(options, _, grads, params):
+    """torch.amp.GradScaler around torch.optim.Adam: the parameters, and its scale."""
+    torch = pytest.importorskip("torch")
+    scaler, scales = torch.amp.GradScaler("cpu", **options), []
+    scaler.scale(torch.zeros(()))  # makes what it keeps
+
+    class Adam(torch.optim.Adam):
+        def step(self, closure=None):
+            if closure is not None:
+                super().step()
+                return
+            for p in (p for group in self.param_groups for p in group["params"]):
+                p.grad *= scaler.get_scale()
+            scaler.step(Stepped(self))
+            scaler.update()
+            scales.append(scaler.get_scale())
+
+    class Stepped:
+        def __init__(self, opt):
+            self.opt, self.param_groups = opt, opt.param_groups
+
+        def step(self):
+            self.opt.step(closure=True)
+
+    path = run_torch(Adam, TORCH_ADAM, params, grads)
+    return np.column_stack([path, scales])
+
+
+def scaler(**options):
+    words = {"init_scale": "start", "growth_factor": "growth", "growth_interval": "every"}
+    words |= {"backoff_factor": "backoff"}
+    ours = ADAM | {f"scale_{words[k]}": v for k, v in options.items()}
+    against = f"torch.amp.GradScaler({words_of(options)}), and its scale"
+    theirs = functools.partial(scaled, options)
+    return Scaled("adam+dynamic_loss_scale", ours, against, theirs)
+
+
 def turned(o):
     """optax.adaptive_grad_clip over transposed parameters and gradients."""
     clip = o.adaptive_grad_clip(0.01, 1e-3)
@@ -347,8 +399,18 @@ def defaults(wrapper, elementwise=True, shared=(), **values):
     return Defaults(f"sgd+{wrapper}", {}, words, lambda: known)
 
 
+def jitted(make):
+    """Compiled once: else what branches is compiled in each step."""
+
+    def made(o):
+        jax, transform = pytest.importorskip("jax"), make(o)
+        return o.GradientTransformation(transform.init, jax.jit(transform.update))
+
+    return made
+
+
 def multi(every):
-    return lambda o: o.MultiSteps(o.adam(1e-2, 0.8, 0.9), every).gradient_transformation()
+    return jitted(lambda o: o.MultiSteps(o.adam(1e-2, 0.8, 0.9), every).gradient_transformation())
 
 
 ORACLES = [
@@ -360,6 +422,16 @@ ORACLES = [
     defaults("gradient_noise", False, noise_eta=0.01, noise_gamma=0.55, noise_seed=0),
     defaults("stochastic_rounding", False, rounding_seed=0),
     defaults("loss_scale", loss_scale=1.0),
+    defaults(
+        "dynamic_loss_scale",
+        scale_start=65536.0,
+        scale_growth=2.0,
+        scale_backoff=0.5,
+        scale_every=2000,
+        shared=(65536.0, 65536.0, 0.0, 0.0, 0.0),
+    ),
+    scaler(init_scale=64.0, growth_factor=4.0, backoff_factor=0.25, growth_interval=3),
+    scaler(),
     defaults("accumulate", accumulate_steps=1, accumulate_how="mean"),
     defaults("skip_nonfinite", skip_most=math.inf, shared=(0.0, 0.0, 0.0)),
     defaults("cautious", cautious_floor=1e-3),
@@ -475,6 +547,7 @@ ORACLES = [
     ),
     noise(""),
     noise(", eta=0.5, gamma=1.5, seed=7", seed=7, eta=0.5, gamma=1.5),
+    torch_oracle("sgd+stochastic_rounding", SGD, "SGD", SGD),
     Rounded(
         "sgd+stochastic_rounding",
         {"lr": 1e-3, "momentum": 0.0, "rounding_seed": 3},

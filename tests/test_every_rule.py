@@ -40,6 +40,8 @@ WRAPPED = (  # every wrapper in one of them
     "lamb+clip_by_norm+cautious+lookahead",
     "adamax+centralize+adaptive_clip+swa",
     "maxva_madam+loss_scale+zero_nonfinite+clip_by_value+diagnostics+master",
+    "sgd+gradient_noise+kahan+dynamic_loss_scale",
+    "sgd+stochastic_rounding",
 )
 
 
@@ -148,6 +150,10 @@ def made(cls: Any, params: list[Any], **options: Any) -> Any:
 # --- what it is
 
 
+def test_every_wrapper_is_around_a_rule() -> None:
+    assert {w for rule in WRAPPED for w in rule.split("+")[1:]} == set(ao.wrappers.names())
+
+
 def test_its_docstring_is_its_specification(rule: str) -> None:
     module = ao.rules.find(rule)
     text = inspect.getdoc(module)
@@ -231,7 +237,7 @@ def test_half_precision_has_state_of_32_bits(rule: str) -> None:
 
 
 def test_a_nan_is_not_hidden(rule: str) -> None:
-    if "nonfinite" in rule:
+    if "nonfinite" in rule or "dynamic" in rule:
         pytest.skip("it is, that is what it is for")
     _, grads = problem()
     half, state = pure(rule)[2]

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .._schema import rounds
 from ..fuse import cpu, engine
 from ..fuse.trace import signature, trace
 from ..optimizer import Optimizer
@@ -90,7 +91,7 @@ def compile_seconds(rule: str) -> float:
     columns = engine.columns(optimizer.rule, sig)
 
     def work() -> None:
-        for what in ["measure"] * hasattr(optimizer.rule, "measure") + ["move"]:
+        for what in (*rounds(optimizer.rule), "move"):
             cpu.Kernel(trace(what, optimizer.around, sig, state.shared), columns)
 
     return _clock(work)

@@ -38,7 +38,8 @@ def in_place(problem: Problem, how: Any) -> Entry:
     def feed() -> None:
         box[0] = [x.copy() for x in box[0]]
 
-    return Entry(lambda: optimizer.step(box[0]), feed, lambda: params)
+    told = dict.fromkeys(each_step(optimizer.optimizer.rule), 1.0)
+    return Entry(lambda: optimizer.step(box[0], **told), feed, lambda: params)
 
 
 def whole(problem: Problem) -> Entry:

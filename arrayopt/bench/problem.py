@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import rules
-from .._schema import hyperparameters
+from .._schema import each_step, hyperparameters, rounds
 from .._step import is_off
 from ..fuse import cpu, engine
 from ..fuse.program import Program
@@ -107,10 +107,11 @@ def _torch() -> Any:
 def roof_program(program: Program) -> Program:
     """A program of the same arrays: what it stores, or sums, is the sum of all that it reads."""
     graph, reads = Graph(), {node.data for node in program.nodes if node.op == "input"}
-    arrays: dict[str, Any] = {x.name: graph.input(*x) for x in program.inputs}
-    dtypes = {x.name: x.dtype for x in program.inputs}
+    inputs = [x for x in program.inputs if not x.single]  # one value for all costs nothing
+    arrays: dict[str, Any] = {x.name: graph.input(*x) for x in inputs}
+    dtypes = {x.name: x.dtype for x in inputs}
     wide = "float64" if "float64" in dtypes.values() else "float32"
-    total, *rest = (graph.lift(arrays[x.name], wide) for x in program.inputs if x.name in reads)
+    total, *rest = (graph.lift(arrays[x.name], wide) for x in inputs if x.name in reads)
     for x in rest:
         total = total + x  # type: ignore[operator]
     stores = {name: graph.lift(total, dtypes[name]) for name, _ in program.stores}
@@ -123,14 +124,15 @@ def roof(problem: Problem, torch: bool) -> Entry:
     params = problem.tensors(problem.params) if torch else [x.copy() for x in problem.params]
     optimizer = Optimizer(problem.rule)
     state = optimizer.init(params)
-    plan, held, runs = optimizer.plan(params, grads, state, {}), [], []
+    told = dict.fromkeys(each_step(optimizer.rule), 1.0)
+    plan, held, runs = optimizer.plan(params, grads, state, told), [], []
     sig = signature(optimizer.around, plan.parts[0])
     for part in plan.parts:
         held.append([part.param, part.grad, *(s for s in part.slots if not is_off(s))])
     rows = [[*(x.data_ptr() if torch else cpu.address(x) for x in xs), 0] for xs in held]
     sizes = np.array([x.size for x in problem.params])
     table = cpu.Table(np.array(rows, np.int64), sizes)
-    for what in ["measure"] * hasattr(optimizer.rule, "measure") + ["move"]:
+    for what in (*rounds(optimizer.rule), "move"):
         program = roof_program(trace(what, optimizer.around, sig, state.shared))
         kernel = cpu.Kernel(program, engine.columns(optimizer.rule, sig))
         runs.append(cpu.Run(kernel, table))

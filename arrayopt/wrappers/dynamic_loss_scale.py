@@ -1,0 +1,73 @@
+r"""Dynamic loss scale: the gradient of a loss that was multiplied by a number which adapts.
+
+The caller multiplies the loss by ``state.shared.scale``, :math:`s`, before the gradients are taken:
+
+.. math:: g \leftarrow g / s
+
+If any element of any gradient is not finite, nothing moves, the rule counts no step, and
+:math:`s \leftarrow b s`. After :math:`n` finite ones in a row :math:`s \leftarrow a s`.
+``scale_start`` is the first :math:`s`, ``scale_growth`` :math:`a`, ``scale_backoff`` :math:`b`,
+``scale_every`` :math:`n`.
+
+Micikevicius et al., *Mixed Precision Training*, ICLR 2018, section 3.2,
+https://arxiv.org/abs/1710.03740. Equal to ``torch.amp.GradScaler``, with its defaults.
+"""
+
+from typing import NamedTuple
+
+from .._math import larger
+from .._types import Array, Count, Fraction, Namespace, Positive, Scalar
+
+
+class Shared(NamedTuple):
+    """State of the whole optimizer."""
+
+    scale: Array  # what the next loss is to be multiplied by
+    used: Array  # what this step's loss was multiplied by
+    row: Array  # number of finite steps since the scale was changed
+    skipped: Array  # number of steps that were skipped
+    bad: Array  # 1 if this step is skipped, else 0
+
+
+def share(*, scale_start: Positive = 65536.0) -> Shared:
+    """State before the first step."""
+    return Shared(scale=scale_start, used=scale_start, row=0.0, skipped=0.0, bad=0.0)
+
+
+def measure(
+    param: Array, grad: Array, state: tuple[()], t: Scalar, *, xp: Namespace
+) -> dict[str, Array]:
+    """What is summed over all elements: how many are not finite."""
+    return {"bad": xp.where(xp.isfinite(grad), xp.zeros_like(grad), 1.0)}
+
+
+def adapt(
+    shared: Shared,
+    sums: dict[str, Array],
+    t: Scalar,
+    *,
+    scale_growth: Count = 2.0,
+    scale_backoff: Fraction = 0.5,
+    scale_every: Count = 2000,
+    xp: Namespace,
+) -> Shared:
+    """The next scale."""
+    now, bad = shared.scale, sums["bad"] > 0
+    row = xp.where(bad, 0.0 * shared.row, shared.row + 1)
+    grows = row >= scale_every
+    scale = xp.where(bad, scale_backoff * now, xp.where(grows, scale_growth * now, now))
+    row = xp.where(grows, 0.0 * row, row)
+    skip = xp.where(bad, 0.0 * row + 1, 0.0 * row)
+    return Shared(scale, used=now, row=row, skipped=shared.skipped + skip, bad=skip)
+
+
+def gradient(
+    param: Array, grad: Array, state: tuple[()], t: Scalar, *, shared: Shared, xp: Namespace
+) -> Array:
+    """The gradient of the loss itself."""
+    return grad / shared.used
+
+
+def turn(t: Scalar, *, shared: Shared, xp: Namespace) -> tuple[Scalar, Scalar]:
+    """The rule's step number, and whether this is one."""
+    return larger(t - shared.skipped, 1, xp=xp), shared.bad == 0
