@@ -62,8 +62,7 @@ def stochastically_rounded(x: Array, dtype: object, bits: Array, *, xp: Namespac
     unit = 2.0 ** (digits - 1)
     infinite = largest * (1 + 0.5 / (2 * unit - 1))  # halfway to the next number, were there one
     a = xp.abs(x)
-    inside = a < infinite
-    a = xp.where(inside, a, 0.0)
+    a = xp.where(a < infinite, a, 0.0)
     f = xp.maximum(_binade(a, xp), smallest)
     r = a / f * unit
     low = xp.floor(r)
@@ -71,7 +70,7 @@ def stochastically_rounded(x: Array, dtype: object, bits: Array, *, xp: Namespac
     n = xp.where(u < r - low, low + 1, low)
     y = xp.minimum(n / unit * f, largest)
     y = xp.where(x < 0, -y, y)
-    return xp.astype(xp.where(inside & (a > 0), y, x), dtype)
+    return xp.astype(xp.where(a > 0, y, x), dtype)
 
 
 def _binade(a: Array, xp: Namespace) -> Array:

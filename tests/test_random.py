@@ -11,6 +11,7 @@ from arrayopt._random import Key, bits, normal, threefry, uniform
 
 KEYS = [Key(0, 0, 1), Key(2**32 - 1, 3, 2**31 - 1), Key(2**31, 2**32 - 1, 7)]
 SHAPE = (3, 4, 5)
+CASES = list(zip([*KEYS, KEYS[0]], [SHAPE, (7,), (), (0, 3)], strict=True))
 N = 100_000
 
 
@@ -58,9 +59,7 @@ def test_the_transcription_is_jaxs_generator():
         assert np.array_equal(paper.threefry(tuple(map(int, key)), c), want)
 
 
-@pytest.mark.parametrize(
-    ("key", "shape"), zip([*KEYS, KEYS[0]], [SHAPE, (7,), (), (0, 3)], strict=True)
-)
+@pytest.mark.parametrize(("key", "shape"), CASES)
 def test_the_same_bits_everywhere(backend, key, shape):
     x, xp = like(backend, shape)
     found = bits(key, x, xp=xp)
