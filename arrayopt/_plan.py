@@ -1,5 +1,6 @@
 """One step, checked before anything of it is computed."""
 
+import functools
 import numbers
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -14,12 +15,13 @@ from ._namespace import (
     device,
     dtype_name,
     is_array,
+    is_traced,
     known,
     library,
     namespace,
 )
 from ._schema import check, check_together, each_step, name_of
-from ._step import Part, is_off
+from ._step import Part, arriving, is_off, raise_nonfinite
 from ._tree import Tree
 from ._types import Array, Namespace
 
@@ -55,9 +57,16 @@ def check_array(who: str, path: str, wanted: str, x: Any) -> None:
     if not is_array(x):
         raise TypeError(f"{who}: {path} must be {wanted}, got {type(x).__name__}")
     if dtype_name(x.dtype) not in WIDTH:
-        hint = "; view it as two reals" if "complex" in str(x.dtype) else ""
+        options = "complex='two_reals' or 'modulus' of arrayopt.Optimizer"
+        hint = f"; view it as two reals, or see {options}" if "complex" in str(x.dtype) else ""
         kinds = ", ".join(WIDTH)
         raise TypeError(f"{who}: {path} must be real floating ({kinds}), got dtype {x.dtype}{hint}")
+
+
+def check_state(who: str, state: Any) -> None:
+    """Raise unless it is an optimizer's state."""
+    if getattr(state, "_fields", None) != ("step", "shared", "slots"):
+        raise TypeError(f"{who}: state must be what init or step gave, got {type(state).__name__}")
 
 
 def check_alike(
@@ -156,9 +165,10 @@ def local(value: Any, who: str, path: str, param: Array, xp: Namespace) -> Any:
         return value
     dtype = compute_dtype(param.dtype, xp)
     there, here = device(value, namespace(value)), device(param, xp)
-    if namespace(value) is xp and there != here and not (value.shape == () and "cpu" in str(there)):
+    own = namespace(value) in (xp, getattr(xp, "over", xp))  # where xp stands in for another one
+    if own and there != here and not (value.shape == () and "cpu" in str(there)):
         raise ValueError(f"{who}: a hyperparameter is on {there}, but {path} on {here}")
-    if namespace(value) is not xp:
+    if not own:
         if value.shape == ():
             return float(value)
         value = xp.asarray(np.asarray(value), dtype=dtype)
@@ -210,8 +220,7 @@ def plan(
     devices = {str(device(x, xp)) for x in tree.leaves} if together else set()
     if len(devices) > 1:
         raise ValueError(f"{who}: all parameters must be on one device, got {sorted(devices)}")
-    if getattr(state, "_fields", None) != ("step", "shared", "slots"):
-        raise TypeError(f"{who}: state must be what init or step gave, got {type(state).__name__}")
+    check_state(who, state)
     gs = split(who, "gradients", tree, grads)
     slots = slots_of(who, rule, tree, state.slots)
     if (state.shared != ()) != hasattr(rule, "share"):
@@ -241,3 +250,17 @@ def plan(
         parts.append(Part(path, p, g, s, mine, t, mask[i], i))
         places.append(i)
     return Plan(xp, tree, parts, places, slots)
+
+
+def finite(todo: Plan, who: str, how: str) -> Any:
+    """Whether every gradient is finite: a bool, or a 0-d array where a trace holds it; ``how`` is
+    the optimizer's ``nonfinite``.
+    """
+    if how == "propagate" or not todo.parts:
+        return True
+    xp = todo.xp
+    flags = [xp.all(xp.isfinite(arriving(part, xp))) for part in todo.parts]
+    if how == "raise":
+        raise_nonfinite(who, todo.parts, flags, xp)
+    every = functools.reduce(xp.logical_and, flags)
+    return every if is_traced(every, xp) else bool(every)

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import optree
 
-from . import rules
+from . import _complex, rules
 from ._math import widest
 from ._namespace import (
     cast,
@@ -18,40 +18,17 @@ from ._namespace import (
     copied,
     device,
     first_step,
-    is_traced,
     known,
     namespace,
     quiet,
 )
-from ._plan import Plan, one_namespace, plain, plan, resolve, slots_of
-from ._schema import (
-    check,
-    check_together,
-    each_step,
-    hyperparameters,
-    is_one_of,
-    name_of,
-    reads,
-    rounds,
-)
-from ._step import (
-    Around,
-    Part,
-    arriving,
-    evaluate,
-    is_elementwise,
-    is_off,
-    keep,
-    measure,
-    move,
-    raise_nonfinite,
-    slots_in,
-)
+from ._options import DECAYS as DECAYS
+from ._options import check_options, in_dtypes, slot_dtypes
+from ._plan import Plan, finite, one_namespace, plain, plan, resolve, slots_of
+from ._schema import check, check_together, each_step, hyperparameters, name_of, reads, rounds
+from ._step import Around, Part, evaluate, is_elementwise, is_off, keep, measure, move, slots_in
 from ._tree import Tree, chosen
 from ._types import Array, Namespace
-
-DECAYS = ("coupled", "decoupled", "independent")
-NONFINITE = ("propagate", "raise", "skip")
 
 
 class State(NamedTuple):
@@ -78,6 +55,12 @@ class Optimizer:
         nonfinite: what to do with a NaN or an infinity in any gradient. ``"propagate"`` it,
             ``"raise"`` FloatingPointError, or ``"skip"`` the step: parameters, slots and step
             number stay. The last two read one flag back from a GPU in each step.
+        state_dtype: of the slots, where it is not to be the compute dtype: ``"bfloat16"``,
+            ``"float16"``, ``"float32"``, ``"float64"`` or a dict of such by slot. Each new slot is
+            rounded to it; one for all leaves out the slots of one value. See docs/precision.md.
+        complex: how to take complex parameters, which are refused if it is None.
+            ``"two_reals"``: as real arrays with a last axis of 2, and so are their slots (torch).
+            ``"modulus"``: squares are :math:`|g|^2` (optax); see docs/complex.md.
         hyper: the rule's hyperparameters; ``arrayopt show RULE`` lists them. Each is a number, a
             schedule (a function of the number of steps taken, 0 at the first), a 0-d array, or
             an array that broadcasts against every parameter. Numbers and NumPy's arrays are
@@ -88,7 +71,8 @@ class Optimizer:
     parameters that require gradients, a step is recorded for them: call it under
     ``torch.no_grad()``, or pass detached tensors, unless it is to be differentiated.
 
-    float16 and bfloat16 parameters have float32 state and arithmetic; the result is rounded once.
+    float16 and bfloat16 parameters have float32 arithmetic and, unless ``state_dtype`` says
+    otherwise, state; the result is rounded once.
 
     >>> import numpy as np
     >>> opt = Optimizer("adamax", lr=0.1)
@@ -108,6 +92,8 @@ class Optimizer:
         decay_mask: Any = None,
         maximize: bool = False,
         nonfinite: Literal["propagate", "raise", "skip"] = "propagate",
+        state_dtype: str | dict[str, str] | None = None,
+        complex: Literal["two_reals", "modulus"] | None = None,
         **hyper: Any,
     ) -> None:
         self.rule = rules.find(rule) if isinstance(rule, str) else rule
@@ -116,13 +102,7 @@ class Optimizer:
                 raise TypeError(f"{self.rule!r} is not a rule: it has no {part}")
         self.name = name_of(self.rule)
         how = getattr(self.rule, "DECAY", "decoupled") if decay is None else decay
-        for name, value, legal in (
-            ("decay", how, DECAYS),
-            ("nonfinite", nonfinite, NONFINITE),
-            ("maximize", maximize, (False, True)),
-        ):
-            if not is_one_of(legal, value):
-                raise ValueError(f"{self.name}: {name} must be one of {legal}, got {value!r}")
+        check_options(self.name, how, nonfinite, maximize, complex)
         self.hyper = {k: h.default for k, h in hyperparameters(self.rule).items()}
         self.hyper |= hyper | {"weight_decay": weight_decay}
         check(self.rule, self.hyper)
@@ -131,7 +111,10 @@ class Optimizer:
         self.decay_mask, self.nonfinite = decay_mask, nonfinite
         self.around = Around(self.rule, reads(self.rule), how, maximize)
         self._off = self._layout(self.hyper)
+        self.state_dtype, self.complex = state_dtype, complex
+        self._dtypes = slot_dtypes(self.name, state_dtype, self.blank(1, self.hyper))
         self._known: dict[tuple[int, ...], list[tuple[int, ...] | None]] = {}  # see shapes
+        self.complex_slots = _complex.complex_slots(self) if complex == "modulus" else frozenset()
 
     def options(self) -> dict[str, Any]:
         """Every keyword that makes this optimizer again."""
@@ -140,6 +123,8 @@ class Optimizer:
             "decay_mask": self.decay_mask,
             "maximize": self.around.maximize,
             "nonfinite": self.nonfinite,
+            "state_dtype": self.state_dtype,
+            "complex": self.complex,
         }
 
     def __repr__(self) -> str:
@@ -151,7 +136,9 @@ class Optimizer:
         return _make, (type(self), self.name if module else self.rule, self.options())
 
     def init(self, params: Any) -> State:
-        """The state before the first step; ``params`` is a tree of real floating arrays."""
+        """The state before the first step; ``params`` is a tree of floating arrays."""
+        if self.complex:
+            return _complex.init(self, params)
         tree = Tree(params)
         xp = one_namespace(self.name, tree)
         kwargs = keep(self.around, "init", self.hyper)
@@ -175,25 +162,29 @@ class Optimizer:
             TypeError, ValueError: wrong structure, dtype, shape, namespace, device or value.
             FloatingPointError: a gradient is not finite and ``nonfinite="raise"``.
         """
+        if self.complex:
+            return _complex.step(self, params, grads, state, override)
         todo = self.plan(params, grads, state, override)
         xp = todo.xp
         with quiet(xp):
-            finite = self._finite(todo)
-            if finite is False:
+            ok = finite(todo, self.name, self.nonfinite)
+            if ok is False:
                 return params, state
             moved, shared = self.moved(todo.parts, state.shared, xp)
             leaves, slots = list(todo.tree.leaves), list(todo.slots)
             for i, (new, after) in zip(todo.places, moved, strict=True):
                 leaves[i], slots[i] = new, after
             now = State(state.step + 1, shared, self.trees(todo.tree, slots))
-            if finite is True:
+            if ok is True:
                 return todo.tree.join(leaves), now
-            return chosen(finite, (todo.tree.join(leaves), now), (params, state), xp)
+            return chosen(ok, (todo.tree.join(leaves), now), (params, state), xp)
 
     def eval_params(self, params: Any, state: State) -> Any:
         """The parameters to evaluate or deploy with, where the rule tells them from those at which
         it wants gradients (schedule-free rules, averages); ``params`` themselves for other rules.
         """
+        if self.complex:
+            return _complex.eval_params(self, params, state)
         tree = Tree(params)
         xp = one_namespace(self.name, tree)
         if not hasattr(self.rule, "evaluate"):
@@ -277,11 +268,12 @@ class Optimizer:
         return optree.tree_map(lambda a, b: cast(a, b.dtype, xp), new, shared)
 
     def start(self, param: Array, kwargs: dict[str, Any], xp: Namespace) -> Any:
-        """The rule's State of one parameter before the first step, in the compute dtype."""
+        """The rule's State of one parameter before the first step."""
         param = cast(param, compute_dtype(param.dtype, xp), xp)
         slots = self.rule.init(param, **kwargs, xp=xp)
         slots = [copied(s, xp) if s is param else s for s in slots]  # not the caller's
-        return slots_in(param.dtype, self.rule.State(*slots), xp)
+        slots = slots_in(param.dtype, self.rule.State(*slots), xp)
+        return in_dtypes(self.name, slots, self._dtypes, xp)
 
     def share(self, like: Array, xp: Namespace) -> Any:
         """The rule's shared state before the first step, on the device of ``like``; or ()."""
@@ -296,17 +288,6 @@ class Optimizer:
         """The rule's State with each slot a tree, from one State for each parameter."""
         columns = zip(*slots, strict=True)
         return self.rule.State(*(() if is_off(c[0]) else tree.join(list(c)) for c in columns))
-
-    def _finite(self, todo: Plan) -> Any:
-        """Whether every gradient is finite: a bool, or a 0-d array where a trace holds it."""
-        if self.nonfinite == "propagate" or not todo.parts:
-            return True
-        xp = todo.xp
-        flags = [xp.all(xp.isfinite(arriving(part, xp))) for part in todo.parts]
-        if self.nonfinite == "raise":
-            raise_nonfinite(self.name, todo.parts, flags, xp)
-        every = functools.reduce(xp.logical_and, flags)
-        return every if is_traced(every, xp) else bool(every)
 
 
 def _make(cls: Any, rule: Any, options: dict[str, Any]) -> Any:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.lib.array_utils import byte_bounds
 
 import arrayopt as ao
+from arrayopt._complex import reals, seen
 from arrayopt._namespace import quiet
 from arrayopt._plan import Plan, masked, resolve
 from arrayopt._schema import rounds
@@ -46,6 +47,12 @@ class InPlace(abc.ABC):
         if engine not in (None, *self.ENGINES):
             raise ValueError(f"{who}: engine must be one of {self.ENGINES} or None, got {engine!r}")
         self.params, self._engine = params, engine
+        how = self.optimizer.complex
+        if how:
+            if (how, library.name) != ("two_reals", "NumPy"):
+                raise TypeError(f"{who}: complex={how!r} cannot be done in place on {library.name}")
+            mask, params = self.optimizer.decay_mask, seen(how, params)
+            self.optimizer.decay_mask = mask(self.params) if callable(mask) else mask
         tree = Tree(params)
         named = list(zip(tree.paths, tree.leaves, strict=True))
         for path, x in named:
@@ -65,18 +72,21 @@ class InPlace(abc.ABC):
     def step(self, grads: Any, **override: Any) -> None:
         """One step, in place; ``override`` gives hyperparameters for this step alone."""
         optimizer, state, xp = self.optimizer, self.state, self.LIBRARY.xp
+        params = self.params
+        if optimizer.complex:  # views, as their memory is written to
+            params, grads = reals(optimizer, params, grads, state, override)
         step: Any = None
         if self._memory:
-            step = self._memory.again(optimizer, self.params, grads, state, override)
+            step = self._memory.again(optimizer, params, grads, state, override)
         if not step:
             self._memory = None
-            todo = self._checked(grads, override)
+            todo = self._checked(params, grads, override)
             step = None if self._engine == "eager" else self._fused(todo) or self._other(todo)
             if not step:
-                self._whole(grads, override)
+                self._whole(params, grads, override)
                 return
-            if step.direct:
-                self._memory = Memory(self.LIBRARY, optimizer, todo, step, self.params)
+            if step.direct and not optimizer.complex:  # views are new ones each time
+                self._memory = Memory(self.LIBRARY, optimizer, todo, step, params)
         if optimizer.nonfinite != "propagate":
             flags = step.finite()
             if optimizer.nonfinite == "raise":
@@ -110,16 +120,16 @@ class InPlace(abc.ABC):
                 raise TypeError(f"{self.optimizer.name}: no engine 'fused': {error}") from None
             return None
 
-    def _whole(self, grads: Any, override: dict[str, Any]) -> None:
+    def _whole(self, params: Any, grads: Any, override: dict[str, Any]) -> None:
         """The pure step, written into the arrays."""
-        new, self.state = self.optimizer.step(self.params, grads, self.state, **override)
-        for old, x in zip(Tree(self.params).leaves, Tree(new).leaves, strict=True):
+        new, self.state = self.optimizer.step(params, grads, self.state, **override)
+        for old, x in zip(Tree(params).leaves, Tree(new).leaves, strict=True):
             if x is not old:
                 old[...] = x
 
-    def _checked(self, grads: Any, override: dict[str, Any]) -> Plan:
+    def _checked(self, params: Any, grads: Any, override: dict[str, Any]) -> Plan:
         """The step's plan, if it can be carried out in place."""
-        todo = self.optimizer.plan(self.params, grads, self.state, override)
+        todo = self.optimizer.plan(params, grads, self.state, override)
         named = [(part.path, part.param) for part in todo.parts]
         named += [(f"the gradient of {part.path}", part.grad) for part in todo.parts]
         for part in todo.parts:
