@@ -32,6 +32,7 @@ MEMBERS = {
     "tensors": (dict,),
 }
 PLAIN = (bool, int, float, str, type(None))
+NAMED = ("state_dtype",)  # options that may be objects; the optimizer checks them
 SEAL = slice(8 + len(START), 8 + len(START) + 64)  # where the header's checksum is
 
 
@@ -132,7 +133,7 @@ def _malformed(about: Any, tensors: Any) -> str | None:
     for name, fine in (
         ("members", about.keys() == MEMBERS.keys()),
         ("step", about["step"] >= 0),
-        ("options", all(type(x) in PLAIN for x in about["options"].values())),
+        ("options", all(type(x) in PLAIN or k in NAMED for k, x in about["options"].items())),
         ("schedules", all(type(x) is str for x in about["schedules"])),
         ("parameters", held and all(d in WIDTH and type(n) is int and n >= 0 for d, n in shapes)),
         ("decay_mask", not mask or (mask.keys() == held.keys() and {*mask.values()} <= {0, 1})),

@@ -21,7 +21,8 @@ JSON object with the members, in this order,
     custom       whether the rule is one that the library does not have
     step         the number of steps taken
     options      the keywords of the optimizer by name: numbers, strings, booleans, null;
-                 an infinite number is the string "inf"
+                 an infinite number is the string "inf"; state_dtype may be an object,
+                 dtypes' names by NAME of the slot
     schedules    names of the hyperparameters that were functions, which a file cannot hold
     decay_mask   null, or by PATH whether the parameter decays
     parameters   by PATH the dtype's name and the shape
@@ -237,7 +238,7 @@ def load(
 
 def _number(who: str, name: str, value: Any) -> Any:
     """What stands for an option in JSON."""
-    if value is None or isinstance(value, bool | str):
+    if value is None or isinstance(value, bool | str) or name == "state_dtype":
         return value
     if isinstance(value, np.generic | np.ndarray):
         value = value.item()
