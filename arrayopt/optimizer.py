@@ -112,7 +112,7 @@ class Optimizer:
         self.around = Around(self.rule, reads(self.rule), how, maximize)
         self._off = self._layout(self.hyper)
         self.state_dtype, self.complex = state_dtype, complex
-        self._dtypes = slot_dtypes(self.name, state_dtype, self.blank(1, self.hyper))
+        self.slot_dtypes = slot_dtypes(self.name, state_dtype, self.blank(1, self.hyper))
         self._known: dict[tuple[int, ...], list[tuple[int, ...] | None]] = {}  # see shapes
         self.complex_slots = _complex.complex_slots(self) if complex == "modulus" else frozenset()
 
@@ -273,7 +273,7 @@ class Optimizer:
         slots = self.rule.init(param, **kwargs, xp=xp)
         slots = [copied(s, xp) if s is param else s for s in slots]  # not the caller's
         slots = slots_in(param.dtype, self.rule.State(*slots), xp)
-        return in_dtypes(self.name, slots, self._dtypes, xp)
+        return in_dtypes(self.name, slots, self.slot_dtypes, xp)
 
     def share(self, like: Array, xp: Namespace) -> Any:
         """The rule's shared state before the first step, on the device of ``like``; or ()."""

@@ -20,6 +20,7 @@ OWN = {  # what every class has
     "weight_decay": "the decay's factor, in [0, inf).",
     "decay": "how it acts: 'coupled' (L2), 'decoupled', or 'independent' of lr.",
     "maximize": "climb instead of descend.",
+    "state_dtype": "the state's dtype, such as 'bfloat16', or a dict of such by slot.",
     "engine": "'fused', the rule compiled into one loop over all parameters on a CPU; 'eager', the "
     "rule as it is written; or the first of them that can.",
 }
@@ -90,7 +91,7 @@ class Form(NamedTuple):
 
     def bound(self, group: dict[str, Any], values: dict[str, Any]) -> ao.Optimizer:
         """The rule with a group's values bound; checks what concerns several of them."""
-        how = {k: group[k] for k in ("decay", "maximize")}
+        how = {k: group[k] for k in ("decay", "maximize", "state_dtype")}
         return ao.Optimizer(self.core.rule, **how, **values)
 
     def check_common(self, group: dict[str, Any], defaults: dict[str, Any]) -> None:
@@ -137,6 +138,8 @@ class Form(NamedTuple):
         if name == "betas":
             return tuple.__class_getitem__((float,) * len(self.betas))
         hyper = hyperparameters(self.core.rule).get(name)
+        if name == "state_dtype":
+            return str | dict[str, str] | None
         own = {"decay": DECAYS, "maximize": (False, True), "engine": ENGINES}
         legal = hyper.legal if hyper else own.get(name)
         if not isinstance(legal, tuple):
@@ -156,7 +159,7 @@ def form_of(rule: Any) -> Form:
     options |= {"betas": tuple(found[b] for b in betas)} if betas else {}
     options |= {k: v for k, v in found.items() if k not in ("lr", *betas)}
     options |= {"weight_decay": 0.0, "decay": core.around.decay, "maximize": False}
-    options |= {"engine": None}
+    options |= {"state_dtype": None, "engine": None}
     shared: Any = ()
     if hasattr(core.rule, "share"):
         shared = core.rule.share(**keep(core.around, "share", core.hyper))

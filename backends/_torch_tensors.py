@@ -11,12 +11,13 @@ from arrayopt._plan import plain
 XP = namespace(torch.empty(0))
 
 
-def copied(x: Any, p: Tensor) -> Any:
-    """A slot for ``p``, in the precision of the rule's arithmetic."""
+def copied(x: Any, p: Tensor, *, keep: bool = False) -> Any:
+    """A slot for ``p``, in the precision of the rule's arithmetic, or as it is."""
     if not isinstance(x, Tensor):
         return x
     dtype = compute_dtype(p.dtype.to_real(), XP)
-    return x.detach().to(p.device, dtype.to_complex() if x.is_complex() else dtype, copy=True)
+    dtype = dtype.to_complex() if x.is_complex() else dtype
+    return x.detach().to(p.device, x.dtype if keep else dtype, copy=True)
 
 
 def number(x: Any) -> Any:

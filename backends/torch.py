@@ -151,10 +151,13 @@ class Optimizer(torch.optim.Optimizer):
 
         def after(_: Any) -> None:  # once more: torch has cast the state, or not copied it
             for group, saved in zip(self.param_groups, last["param_groups"], strict=True):
+                named = self._form.bound(group, self._form.values(group)).slot_dtypes
                 for p, i in zip(group["params"], saved["params"], strict=True):
                     for name, x in last["state"].get(i, {}).items():
                         self.state[p][name] = (
-                            tensors.count(x) if name == "step" else tensors.copied(x, p)
+                            tensors.count(x)
+                            if name == "step"
+                            else tensors.copied(x, p, keep=name in named)
                         )
 
         handles = (
@@ -194,11 +197,15 @@ class Optimizer(torch.optim.Optimizer):
             for name in state.keys() - {"step", *used}:
                 del state[name]  # switched off since
             missing = [f for f in used if f not in state]
-            start = core.start(tensors.real(p), kwargs, XP) if missing else probe
+            start = probe
+            if missing:
+                bound = self._form.bound(group, self._form.values(group))
+                start = bound.start(tensors.real(p), kwargs, XP)
             state.setdefault("step", tensors.count(0))
             for f in missing:
                 x = getattr(start, f).clone()  # it may be the parameter itself
                 pairs = p.is_complex() and x.shape == tensors.real(p).shape
+                pairs &= x.dtype in (torch.float32, torch.float64)
                 state[f] = torch.view_as_complex(x.contiguous()) if pairs else x
 
     def _moves(self, values: list[dict[str, Any]]) -> list[Move]:

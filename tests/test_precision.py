@@ -177,6 +177,44 @@ def test_a_sweep_and_a_partition_have_it():
     same(optree.tree_map(lambda x: x[1], (p, state.slots)), (want[0], want[1].slots))
 
 
+@pytest.mark.parametrize("engine", ["fused", "eager"])
+@pytest.mark.parametrize("given", ["bfloat16", {"m": "float16", "v": "float64"}])
+def test_a_torch_class_has_it(engine, given):
+    torch = package("torch")
+    library = adapter("torch")
+    params, grads = optree.tree_map(library.asarray, cast(data(), np.float32))
+    want = walk(ao.Optimizer("adam", state_dtype=given), params, grads)
+    z = torch.view_as_complex(torch.ones(3, 2))  # whose halves are no complex tensors
+
+    def made(values, z):
+        mine = [torch.nn.Parameter(x.clone()) for x in (*optree.tree_leaves(values), z)]
+        return mine, library.Adam(mine, engine=engine, state_dtype=given)
+
+    def train(mine, opt, grads):
+        for g in grads:
+            for p, x in zip(mine, (*optree.tree_leaves(g), torch.ones_like(z)), strict=True):
+                p.grad = x
+            opt.step()
+
+    mine, opt = made(params, z)
+    train(mine, opt, grads[:5])
+    values = optree.tree_unflatten(optree.tree_structure(params), [p.data for p in mine[:2]])
+    mine, again = made(values, mine[2].data)
+    again.load_state_dict(pickle.loads(pickle.dumps(opt.state_dict())))
+    train(mine, again, grads[5:])
+    for k, (p, q) in enumerate(zip(mine, optree.tree_leaves(want[0]), strict=False)):
+        assert torch.equal(p, q)
+        for name, slot in zip("mv", want[1].slots, strict=True):
+            there = optree.tree_leaves(slot)[k]
+            assert again.state[p][name].dtype == there.dtype
+            assert torch.equal(again.state[p][name], there)
+    real = {k: dtype_name(x.dtype.to_real()) for k, x in again.state[mine[2]].items()}
+    names = dict.fromkeys("mv", given) if isinstance(given, str) else given
+    assert real == {"step": "float32"} | names
+    with pytest.raises(ValueError, match="adam: state_dtype names the slot 'w'"):
+        library.Adam(mine, state_dtype={"w": "float16"})
+
+
 def test_errors():
     for given, text in (
         ("float8", r"adam: state_dtype must be one of float16, .*float64, got 'float8'"),

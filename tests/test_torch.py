@@ -95,7 +95,8 @@ def test_its_signature_is_the_rules(cls):
     assert given["lr"].kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
     assert all(p.kind is p.KEYWORD_ONLY for p in list(given.values())[2:])
     found = {k: h.default for k, h in ao.hyperparameters(rule_of(cls)).items()}
-    found |= {"weight_decay": 0.0, "decay": rule_of(cls).DECAY, "maximize": False, "engine": None}
+    found |= {"weight_decay": 0.0, "decay": rule_of(cls).DECAY, "maximize": False}
+    found |= {"state_dtype": None, "engine": None}
     assert spelled(cls, {k: p.default for k, p in given.items() if k != "params"}) == found
     assert "betas" in given if {"b1", "b2"} <= found.keys() else "betas" not in given
 
