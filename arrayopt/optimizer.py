@@ -110,9 +110,10 @@ class Optimizer:
         check_together(self.rule, self.hyper)
         self.decay_mask, self.nonfinite = decay_mask, nonfinite
         self.around = Around(self.rule, reads(self.rule), how, maximize)
-        self._off = self._layout(self.hyper)
+        blank = self.blank(1, self.hyper)
+        self._off = tuple(map(is_off, blank))
         self.state_dtype, self.complex = state_dtype, complex
-        self.slot_dtypes = slot_dtypes(self.name, state_dtype, self.blank(1, self.hyper))
+        self.slot_dtypes = slot_dtypes(self.name, state_dtype, blank)
         self._known: dict[tuple[int, ...], list[tuple[int, ...] | None]] = {}  # see shapes
         self.complex_slots = _complex.complex_slots(self) if complex == "modulus" else frozenset()
 
@@ -222,7 +223,7 @@ class Optimizer:
             params,
             grads,
             state,
-            off=self._layout(self.hyper | override) if relaid else self._off,
+            off=tuple(map(is_off, self.blank(1, self.hyper | override))) if relaid else self._off,
             together=hasattr(self.rule, "share") or self.nonfinite != "propagate",
             shapes=self.shapes,
         )
@@ -235,10 +236,6 @@ class Optimizer:
         """The rule's State of a parameter of this shape, in NumPy, for what it tells of others."""
         param = np.zeros(shape)
         return self.rule.init(param, **keep(self.around, "init", hyper), xp=namespace(param))
-
-    def _layout(self, hyper: dict[str, Any]) -> tuple[bool, ...]:
-        """Which of the rule's slots are off with these hyperparameters."""
-        return tuple(map(is_off, self.blank(1, hyper)))
 
     def shapes(self, shape: tuple[int, ...]) -> Sequence[tuple[int, ...] | None]:
         """Those of the slots of a parameter of this shape; None for those of its own, or 0-d."""

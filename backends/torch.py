@@ -10,6 +10,7 @@ import numpy as np
 
 import arrayopt as ao
 from arrayopt._namespace import compute_dtype, known
+from arrayopt._options import in_dtypes, slot_dtypes
 from arrayopt._schema import rounds
 from arrayopt._step import Part, is_off, keep, measure
 from arrayopt._step import move as step_of
@@ -190,6 +191,7 @@ class Optimizer(torch.optim.Optimizer):
         kwargs = keep(core.around, "init", self._form.values(group))
         probe = core.start(torch.empty(0), kwargs, XP)
         used = [f for f in probe._fields if not is_off(getattr(probe, f))]
+        dtypes = slot_dtypes(core.name, group["state_dtype"], probe)
         for p in (p for p in group["params"] if p.grad is not None):
             if p.grad.layout is not torch.strided:
                 raise RuntimeError(f"{type(self).__name__} does not support sparse gradients")
@@ -199,8 +201,8 @@ class Optimizer(torch.optim.Optimizer):
             missing = [f for f in used if f not in state]
             start = probe
             if missing:
-                bound = self._form.bound(group, self._form.values(group))
-                start = bound.start(tensors.real(p), kwargs, XP)
+                start = core.start(tensors.real(p), kwargs, XP)
+                start = in_dtypes(core.name, start, dtypes, XP)
             state.setdefault("step", tensors.count(0))
             for f in missing:
                 x = getattr(start, f).clone()  # it may be the parameter itself

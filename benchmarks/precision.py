@@ -34,11 +34,13 @@ CASES = (
     Case("adam+master", "bfloat16"),
     Case("adam+kahan", "bfloat16"),
     Case("adam+kahan", "bfloat16", {"lost": "bfloat16"}),
+    Case("adam+stochastic_rounding", "bfloat16"),
     Case("sgd"),
     Case("sgd", "bfloat16"),
     Case("sgd+master", "bfloat16"),
     Case("sgd+kahan", "bfloat16"),
     Case("sgd+kahan", "bfloat16", {"lost": "bfloat16"}),
+    Case("sgd+stochastic_rounding", "bfloat16"),
 )
 
 
