@@ -1,6 +1,7 @@
 """What the imports from other libraries share."""
 
-from typing import Any
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,12 +14,41 @@ from ._tree import Tree
 from .optimizer import Optimizer, State
 
 
+class From(NamedTuple):
+    """In a table, for a slot that is not kept there as it is here: what it is made of."""
+
+    make: Callable[..., np.ndarray]  # of the optimizer's options, and what there is of the keys
+    keys: tuple[str, ...]
+
+
+Slots = Mapping[str, str | From]  # where another library keeps what our slots are
+
+
+def keys_read(slots: Slots) -> set[str]:
+    """All that is read there."""
+    return {k for x in slots.values() for k in (x.keys if isinstance(x, From) else (x,))}
+
+
+def slot_of(made: str | From, held: Mapping[str, Any], hyper: Mapping[str, Any]) -> Any:
+    """A slot from what is held for its parameter; None if it is not there."""
+    if isinstance(made, str):
+        return held.get(made)
+    parts = [to_numpy(held[k]) for k in made.keys if held.get(k) is not None]
+    return made.make(hyper, *parts) if parts else None
+
+
+def joined(_: Any, *parts: np.ndarray) -> np.ndarray:
+    """The parts of one slot one after another, as ``_math.packed`` has them."""
+    return parts[0] if len(parts) == 1 else np.concatenate([np.ravel(x) for x in parts])
+
+
 def number(value: Any) -> Any:
     """A 0-d array as a Python number; anything else as it is."""
     return to_numpy(value).item() if is_array(value) and value.shape == () else value
 
 
 def bound(rule: Any, options: dict[str, Any]) -> Optimizer:
+    """The optimizer, for options that another library may have stored."""
     try:
         return Optimizer(rule, **options)
     except ValueError as error:
@@ -26,9 +56,17 @@ def bound(rule: Any, options: dict[str, Any]) -> Optimizer:
 
 
 def state_beside(
-    optimizer: Optimizer, params: Any, step: int, values: dict[str, Any], shared: Any
+    optimizer: Optimizer,
+    params: Any,
+    step: int,
+    values: dict[str, Any],
+    shared: Any,
+    whole: Collection[str],
 ) -> State:
-    """A state beside ``params``: as at the start, but for the slots' values by path."""
+    """A state beside ``params``: as at the start, but for the slots' values by path.
+
+    The parameters of the paths ``whole`` must have them all.
+    """
     tree = Tree(params)
     xp = one_namespace(optimizer.name, tree)
     into = adapter(xp)
@@ -39,6 +77,12 @@ def state_beside(
         if is_off(column):
             slots[name] = column
             continue
+        lacking = [path for path in whole if path not in given]
+        if lacking:
+            raise CheckpointError(
+                f"the slot {name!r} of {lacking[0]}, which {optimizer.name} has with these "
+                "options, is not in the state"
+            )
         zeros = tree.split(column)
         new = []
         for path, p, zero in zip(tree.paths, tree.leaves, zeros, strict=True):
