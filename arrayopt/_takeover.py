@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ._namespace import compute_dtype, dtype_name, first_step, is_array
+from ._namespace import dtype_name, first_step, is_array
 from ._paths import keys_of
 from ._plan import one_namespace
 from ._step import is_off
@@ -87,7 +87,7 @@ def state_beside(
         new = []
         for path, p, zero in zip(tree.paths, tree.leaves, zeros, strict=True):
             what = f"slot {name!r} of {path}"
-            x = _fitting(what, given[path], p, zero, xp) if path in given else None
+            x = _fitting(what, given[path], p, zero) if path in given else None
             new.append(zero if x is None else put(what, x, into, p))
         slots[name] = tree.join(new)
     state = State(first_step(xp) + step, start.shared, type(start.slots)(**slots))
@@ -103,14 +103,14 @@ def state_beside(
     return state._replace(shared=scalars.join(new))
 
 
-def _fitting(what: str, value: Any, param: Any, zero: Any, xp: Any) -> np.ndarray:
+def _fitting(what: str, value: Any, param: Any, zero: Any) -> np.ndarray:
     """A slot's value in the compute dtype of its parameter, which must hold it exactly."""
     if not is_array(value):
         raise CheckpointError(f"{what} must be an array, got {type(value).__name__}")
     x = to_numpy(value)
     if x.shape != tuple(zero.shape):
         raise CheckpointError(f"{what} must have shape {tuple(zero.shape)}, got {x.shape}")
-    dtype = np.dtype(dtype_name(compute_dtype(param.dtype, xp)))
+    dtype = np.dtype(dtype_name(zero.dtype))
     if dtype_name(x.dtype) not in ("float16", "bfloat16", "float32", dtype.name):
         raise CheckpointError(
             f"{what} is {x.dtype}, but the parameter, {dtype_name(param.dtype)}, has {dtype} state"

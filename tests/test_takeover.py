@@ -255,3 +255,15 @@ def test_what_torch_does_not_tell() -> None:
     state_dict, params = stepped(torch.optim.Adam)
     with pytest.raises(ao.CheckpointError, match="the state dict is of adam, not of amsgrad"):
         ao.from_torch_state_dict(state_dict, params, rule="amsgrad")
+
+
+def test_half_precision_of_torch_goes_on_in_jax() -> None:
+    x = torch.nn.Parameter(torch.ones(3, dtype=torch.bfloat16))
+    made = torch.optim.RMSprop([x])
+    x.grad = torch.full_like(x, 3.0)
+    made.step()
+    params = [jax.numpy.asarray(x.detach().float().numpy(), dtype="bfloat16")]
+    opt, state = ao.from_torch_state_dict(made.state_dict(), params)
+    assert state.slots.v[0].dtype == "float32"
+    assert np.array_equal(state.slots.v[0], made.state[x]["square_avg"].float().numpy())
+    assert opt.step(params, params, state)[0][0].dtype == "bfloat16"
