@@ -6,6 +6,7 @@ options that test_like.py has for it.
 
 import contextlib
 import copy
+import functools
 import warnings
 from typing import Any
 from unittest import mock
@@ -76,7 +77,13 @@ def torch_run(name: str, options: dict[str, Any], params: Any, grads: Any) -> An
 
 def optax_run(make: Any, params: Any, grads: Any, **each: Any) -> Any:
     look = Look()
-    path = run_optax(make, params, grads, look=look, **each)
+
+    def jitted(_: Any) -> Any:
+        with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+            made = make()
+        return made._replace(update=jax.jit(made.update))
+
+    path = run_optax(jitted, params, grads, look=look, **each)
     return *look.found, path
 
 
@@ -118,12 +125,7 @@ def test_from_torch(name: str, options: dict[str, Any]) -> None:
 def test_from_optax(name: str, options: dict[str, Any]) -> None:
     params, grads = problem_of("optax", name)
     each = {"value": losses(STEPS)} if reads_loss(load("optax").rows[name]) else {}
-
-    def make(_: Any) -> Any:
-        with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
-            made = original("optax", name)(**options)
-        return made._replace(update=jax.jit(made.update))
-
+    make = functools.partial(original("optax", name), **options)
     with jax.enable_x64(True):
         *found, path = optax_run(make, params, grads, **each)
         taken = []
@@ -164,7 +166,7 @@ def test_from_optax_by_name(kind: str) -> None:
     make, said = NAMED[kind]
     params, grads = problem(STEPS)
     with jax.enable_x64(True):
-        *found, path = optax_run(lambda _: make(), params, grads)
+        *found, path = optax_run(make, params, grads)
         taken = []
         for opt_state, there in found:
             opt, state = ao.from_optax_state(opt_state, there, **said)
