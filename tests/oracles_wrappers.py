@@ -209,8 +209,7 @@ class Half(Oracle):
                 "evaluated": opt.eval_params(params, state),
             }[self.seen]
             path.append(leaves(seen))
-        theirs = self.theirs(params, grads, self.problem()[0], self.seen)
-        return float(np.max(np.abs(np.stack(path) - theirs)))
+        return float(np.max(np.abs(np.stack(path) - self._expected())))
 
 
 class Lost(Half):
@@ -221,7 +220,7 @@ class Evaluated(Half):
     seen = "evaluated"
 
 
-def rounded(kahan, _, grads, params, seen):
+def rounded(kahan, seen, params, grads):
     """p - lr g in float32, with a copy of it in float32 or with what rounding took."""
     f32 = np.float32
     w = {k: np.asarray(x, f32) for k, x in params.items()}
@@ -240,7 +239,9 @@ def rounded(kahan, _, grads, params, seen):
 def half(kind, wrapper):
     options = {"lr": 1e-3, "momentum": 0.0}
     words = f"p - lr g in float32, {kind.__name__.lower()}"
-    return kind(f"sgd+{wrapper}", options, words, functools.partial(rounded, wrapper == "kahan"))
+    return kind(
+        f"sgd+{wrapper}", options, words, functools.partial(rounded, wrapper == "kahan", kind.seen)
+    )
 
 
 class Norms(Oracle):
@@ -254,7 +255,7 @@ class Norms(Oracle):
         for g in grads:
             params, state = opt.step(params, g, state)
             path.append([leaves(getattr(state.slots, k)) for k in NORMS])
-        return deviation(np.stack(path), self.theirs(*self.problem()))
+        return deviation(np.stack(path), self._expected())
 
 
 NORMS = ("grad_norm", "param_norm", "update_norm")
@@ -295,7 +296,7 @@ class Rounded(Half):
     """With float16 parameters, stochastically."""
 
 
-def either(seed, _, grads, params, seen):
+def either(seed, params, grads):
     """p - lr g in float32, then to one of its neighbours in float16."""
     f32, keys, path = np.float32, sorted(params), []
     for t, g in enumerate(grads, 1):
@@ -314,6 +315,34 @@ def either(seed, _, grads, params, seen):
     return np.stack(path)
 
 
+class Skipped(Bad):
+    """With the numbers of what was skipped; and elements that are infinite in several steps."""
+
+    def problem(self):
+        params, grads = super().problem()
+        grads = [dict(g) for g in grads]
+        for t in range(12, 15):
+            grads[t]["b"] = frozen(np.where(np.arange(9) == t % 9, np.inf, grads[t]["b"]))
+        return params, grads
+
+    def error(self):
+        opt = Optimizer(self.rule, **self.options)
+        params, grads = self.problem()
+        state, path = opt.init(params), []
+        for g in grads:
+            params, state = opt.step(params, g, state)
+            path.append([*leaves(params), 1 + float(state.shared.row)])
+        assert (
+            float(state.shared.skipped) == 10
+        )  # the last of the 3 that are infinite is let through
+        return deviation(np.stack(path), self._expected())
+
+
+def skipped(o):
+    inner = o.chain(o.clip(0.3), o.adam(1e-2, 0.8, 0.9))
+    return jitted(lambda o: o.apply_if_finite(inner, 2))(o)
+
+
 class Scaled(Bad):
     """Gradients of a loss that is multiplied by what the state says."""
 
@@ -324,11 +353,11 @@ class Scaled(Bad):
         for g in grads:
             scale = float(state.shared.scale)
             params, state = opt.step(params, {k: scale * x for k, x in g.items()}, state)
-            path.append(np.append(leaves(params), float(state.shared.scale)))
-        return deviation(np.stack(path), self.theirs(params, grads, self.problem()[0]))
+            path.append([*leaves(params), float(state.shared.scale), 1 + float(state.shared.row)])
+        return deviation(np.stack(path), self._expected())
 
 
-def scaled(options, _, grads, params):
+def scaled(options, params, grads):
     """torch.amp.GradScaler around torch.optim.Adam: the parameters, and its scale."""
     torch = pytest.importorskip("torch")
     scaler, scales = torch.amp.GradScaler("cpu", **options), []
@@ -343,7 +372,7 @@ def scaled(options, _, grads, params):
                 p.grad *= scaler.get_scale()
             scaler.step(Stepped(self))
             scaler.update()
-            scales.append(scaler.get_scale())
+            scales.append([scaler.get_scale(), 1 + scaler._get_growth_tracker()])
 
     class Stepped:
         def __init__(self, opt):
@@ -360,7 +389,7 @@ def scaler(**options):
     words = {"init_scale": "start", "growth_factor": "growth", "growth_interval": "every"}
     words |= {"backoff_factor": "backoff"}
     ours = ADAM | {f"scale_{words[k]}": v for k, v in options.items()}
-    against = f"torch.amp.GradScaler({words_of(options)}), and its scale"
+    against = f"torch.amp.GradScaler({words_of(options)}), its scale and its tracker"
     theirs = functools.partial(scaled, options)
     return Scaled("adam+dynamic_loss_scale", ours, against, theirs)
 
@@ -507,6 +536,16 @@ ORACLES = [
         "optax.apply_if_finite(adam, 2)",
         lambda o: o.apply_if_finite(o.adam(1e-2, 0.8, 0.9), 2),
     ),
+    Skipped(
+        "adam+clip_by_value+skip_nonfinite",
+        ADAM | {"clip_value": 0.3, "skip_most": 2},
+        "optax.apply_if_finite(optax.chain(optax.clip(0.3), adam), 2), its count",
+        functools.partial(
+            run_optax,
+            skipped,
+            look=lambda state, params: params | {"~": 1.0 + np.asarray(state.notfinite_count)},
+        ),
+    ),
     bad("zero_nonfinite", {}, *chained("optax.zero_nans()", lambda o: o.zero_nans())),
     around("accumulate", {"accumulate_steps": 1}, ("optax.MultiSteps(adam, 1)", multi(1))),
     around(
@@ -563,7 +602,19 @@ ORACLES = [
     cautious(0.6),
 ]
 
+COUNT = "of a step that is none, nothing is seen"
+WHOLE = "it is a number of elements"
 EQUIVALENT = [
+    ("accumulate", "accumulate_steps - 1)", "accumulate_steps - 0.9375)", COUNT),
+    *(
+        (wrapper, old, new, why)
+        for wrapper in ("skip_nonfinite", "dynamic_loss_scale")
+        for old, new, why in (
+            ("skipped, 1,", "skipped, 0.9375,", COUNT),
+            ("sums['bad'] > 0", "sums['bad'] > 0.0625", WHOLE),
+            ("xp.zeros_like(grad), 1.0", "xp.zeros_like(grad), 0.9375", WHOLE),
+        )
+    ),
     (
         "adaptive_clip",
         "-1 if",

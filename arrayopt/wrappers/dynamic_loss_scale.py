@@ -53,11 +53,10 @@ def adapt(
 ) -> Shared:
     """The next scale."""
     now, bad = shared.scale, sums["bad"] > 0
-    row = xp.where(bad, 0.0 * shared.row, shared.row + 1)
+    row = xp.where(bad, 0.0, shared.row + 1)
     grows = row >= scale_every
     scale = xp.where(bad, scale_backoff * now, xp.where(grows, scale_growth * now, now))
-    row = xp.where(grows, 0.0 * row, row)
-    skip = xp.where(bad, 0.0 * row + 1, 0.0 * row)
+    row, skip = xp.where(grows, 0.0, row), xp.astype(bad, row.dtype)
     return Shared(scale, used=now, row=row, skipped=shared.skipped + skip, bad=skip)
 
 

@@ -45,9 +45,10 @@ def adapt(
     xp: Namespace,
 ) -> Shared:
     """The counts after this step."""
-    row = xp.where(sums["bad"] > 0, shared.row + 1, 0.0 * shared.row)
-    bad = xp.where((row > 0) & (row <= skip_most), 0.0 * row + 1, 0.0 * row)
-    return Shared(shared.skipped + bad, row, bad)
+    bad = sums["bad"] > 0
+    row = xp.where(bad, shared.row + 1, 0.0)
+    skip = xp.astype(bad & (row <= skip_most), row.dtype)
+    return Shared(shared.skipped + skip, row, skip)
 
 
 def turn(t: Scalar, *, shared: Shared, xp: Namespace) -> tuple[Scalar, Scalar]:
