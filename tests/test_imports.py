@@ -226,7 +226,9 @@ def test_momentum_that_starts_late() -> None:
 
 
 def test_what_torch_has_and_we_have_not() -> None:
-    state_dict, params, _ = torch_run(lambda p: torch.optim.RAdam(p))
+    params, _ = problem()
+    named = [(k, torch.nn.Parameter(torch.tensor(params[k]))) for k in NAMES]
+    state_dict = torch.optim.SparseAdam(named).state_dict()
     with pytest.raises(ao.CheckpointError, match="cannot tell which optimizer of torch"):
         ao.from_torch_state_dict(state_dict, nest(params))
     state_dict, params, _ = torch_run(lambda p: torch.optim.NAdam(p))
@@ -358,12 +360,12 @@ def test_from_optax(kind: str, to: str) -> None:
 @pytest.mark.parametrize(
     ("make", "said", "message"),
     [
-        (lambda: optax.adam(0.1), {}, "belongs to adam or adamax or yogi: say rule="),
+        (lambda: optax.adam(0.1), {}, r"belongs to adam or adamax or .*yogi: say rule="),
         (lambda: optax.adam(0.1), {"rule": "sgd"}, "ScaleByAdamState, which belongs to adam or"),
         (
             lambda: optax.sgd(0.1),
             {"lr": 1.0},
-            "no state of a rule, which belongs to sgd: say rule=",
+            r"no state of a rule, which belongs to .*sgd or signum: say rule=",
         ),
         (lambda: optax.adam(0.1), {"rule": "adam"}, "does not store the learning rate: give lr="),
         (lambda: optax.sgd(0.1, 0.9), {"lr": 0.1}, "does not store the momentum: give momentum="),
@@ -380,15 +382,15 @@ def test_from_optax(kind: str, to: str) -> None:
         (
             lambda: optax.lion(0.1),
             {"rule": "adam"},
-            "holds ScaleByLionState, which arrayopt cannot",
+            "has ScaleByLionState, which belongs to lion: say rule=",
         ),
-        (lambda: optax.amsgrad(0.1), {"rule": "amsgrad"}, "holds ScaleByAmsgradState"),
-        (lambda: optax.adabelief(0.1), {"rule": "adam"}, "holds ScaleByBeliefState"),
+        (lambda: optax.rprop(0.1), {"rule": "adam"}, "holds ScaleByRpropState, which arrayopt"),
+        (lambda: optax.adabelief(0.1), {"rule": "adam"}, "has ScaleByBeliefState, which belongs"),
         (lambda: optax.chain(optax.ema(0.9), optax.adam(0.1)), {"rule": "adam"}, "holds EmaState"),
         (
             lambda: optax.chain(optax.trace(0.9), optax.adam(0.1)),
             {"rule": "adam"},
-            "more than one rule: TraceState, ScaleByAdamState",
+            "holds TraceState, ScaleByAdamState, which arrayopt cannot",
         ),
         (
             lambda: optax.MultiSteps(optax.adam(0.1), 2),
