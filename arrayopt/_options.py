@@ -32,29 +32,28 @@ def slot_dtypes(who: str, state_dtype: Any, blank: Any) -> dict[str, str]:
         blank: the rule's State of a parameter of one axis. One dtype for all slots leaves those of
             one value alone: they take no memory, and sums and counts would stall.
     """
-    slots = blank._fields
-    named = state_dtype
+    legal = ", ".join(WIDTH)
+    if state_dtype is None:
+        return {}
     if isinstance(state_dtype, str):
-        single = (not is_off(s) and s.shape == () for s in blank)
-        named = {k: state_dtype for k, one in zip(slots, single, strict=True) if not one}
-        named = named or {"": state_dtype}  # the name is looked at all the same
-    elif state_dtype is None:
-        named = {}
-    elif not isinstance(state_dtype, dict):
+        if state_dtype not in WIDTH:
+            raise ValueError(f"{who}: state_dtype must be one of {legal}, got {state_dtype!r}")
+        pairs = zip(blank._fields, blank, strict=True)
+        return {k: state_dtype for k, s in pairs if is_off(s) or s.shape != ()}
+    if not isinstance(state_dtype, dict):
         raise TypeError(
             f"{who}: state_dtype must be a dtype's name, a dict of such by slot, or None, "
             f"got {state_dtype!r}"
         )
-    for slot, dtype in named.items():
-        if slot not in (*slots, ""):
-            legal = ", ".join(slots) or "none"
-            raise ValueError(f"{who}: state_dtype names the slot {slot!r}; its slots are {legal}")
+    for slot, dtype in state_dtype.items():
+        if slot not in blank._fields:
+            slots = ", ".join(blank._fields) or "none"
+            raise ValueError(f"{who}: state_dtype names the slot {slot!r}; its slots are {slots}")
         if not is_one_of(tuple(WIDTH), dtype):
-            of = "" if isinstance(state_dtype, str) else f" of slot {slot!r}"
             raise ValueError(
-                f"{who}: state_dtype{of} must be one of {', '.join(WIDTH)}, got {dtype!r}"
+                f"{who}: state_dtype of slot {slot!r} must be one of {legal}, got {dtype!r}"
             )
-    return {k: v for k, v in named.items() if k}
+    return dict(state_dtype)
 
 
 def in_dtypes(who: str, slots: Any, dtypes: dict[str, str], xp: Namespace) -> Any:

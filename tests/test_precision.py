@@ -223,8 +223,8 @@ def test_errors():
     ):
         with pytest.raises(ValueError, match=text):
             ao.Optimizer("adam", state_dtype=given)
-    with pytest.raises(ValueError, match=r"sgd: state_dtype must be one of .*, got 'int8'"):
-        ao.Optimizer("sgd", state_dtype="int8")
+    with pytest.raises(ValueError, match=r"polyak_sgd: state_dtype must be one of .*, got 'int8'"):
+        ao.Optimizer("polyak_sgd", state_dtype="int8")  # which has no slots
     with pytest.raises(TypeError, match=r"adam: state_dtype must be a dtype's name, a dict .* 16"):
         ao.Optimizer("adam", state_dtype=16)
     strict = adapter("strict")
