@@ -4,7 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from ._namespace import dtype_name
+from ._blocks8 import NAME, length
+from ._namespace import WIDTH, dtype_name
 from ._step import is_elementwise, is_off, keep
 from ._transfer import CheckpointError
 from ._tree import Tree
@@ -27,8 +28,9 @@ def expected(optimizer: Optimizer, held: Any, on: Any) -> tuple[Tree, dict[str, 
                     f"otherwise than the options of {optimizer.name} ask for"
                 )
             if on[name]:
-                full = slot.shape == small
-                found[f"slot/{name}/{path}"] = (tuple(shape) if full else slot.shape, None)
+                full = tuple(shape) if slot.shape == small else slot.shape
+                blocks = optimizer.slot_dtypes.get(name) == NAME
+                found[f"slot/{name}/{path}"] = ((length(full),), "int8") if blocks else (full, None)
     return Tree(start), found
 
 
@@ -44,8 +46,11 @@ def check_tensors(who: str, expected: dict[str, Any], tensors: dict[str, np.ndar
         shape, dtype = expected[name]
         if x.shape != shape:
             raise CheckpointError(f"{name} has shape {x.shape}, but should have {shape}")
-        if dtype not in (None, dtype_name(x.dtype)):
-            raise CheckpointError(f"{name} has dtype {x.dtype}, but should have {dtype}")
+        got = dtype_name(x.dtype)
+        if got != dtype and (dtype or got not in WIDTH):
+            raise CheckpointError(
+                f"{name} has dtype {x.dtype}, but should have {dtype or 'real numbers'}"
+            )
 
 
 def check_like(held: Any, like: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 import importlib
 from typing import Any
 
+from ._blocks8 import NAME, encoded
 from ._namespace import WIDTH, cast, library
 from ._schema import is_one_of
 from ._step import is_off
@@ -32,11 +33,12 @@ def slot_dtypes(who: str, state_dtype: Any, blank: Any) -> dict[str, str]:
         blank: the rule's State of a parameter of one axis. One dtype for all slots leaves those of
             one value alone: they take no memory, and sums and counts would stall.
     """
-    legal = ", ".join(WIDTH)
+    known = (*WIDTH, NAME)
+    legal = ", ".join(known)
     if state_dtype is None:
         return {}
     if isinstance(state_dtype, str):
-        if state_dtype not in WIDTH:
+        if state_dtype not in known:
             raise ValueError(f"{who}: state_dtype must be one of {legal}, got {state_dtype!r}")
         pairs = zip(blank._fields, blank, strict=True)
         return {k: state_dtype for k, s in pairs if is_off(s) or s.shape != ()}
@@ -49,22 +51,30 @@ def slot_dtypes(who: str, state_dtype: Any, blank: Any) -> dict[str, str]:
         if slot not in blank._fields:
             slots = ", ".join(blank._fields) or "none"
             raise ValueError(f"{who}: state_dtype names the slot {slot!r}; its slots are {slots}")
-        if not is_one_of(tuple(WIDTH), dtype):
+        if not is_one_of(known, dtype):
             raise ValueError(
                 f"{who}: state_dtype of slot {slot!r} must be one of {legal}, got {dtype!r}"
             )
     return dict(state_dtype)
 
 
-def in_dtypes(who: str, slots: Any, dtypes: dict[str, str], xp: Namespace) -> Any:
-    """The rule's State, each slot in the dtype of that name."""
-    return slots._replace(
-        **{
-            k: cast(getattr(slots, k), _dtype(who, name, xp), xp)
-            for k, name in dtypes.items()
-            if not is_off(getattr(slots, k))
-        }
-    )
+def in_dtypes(
+    who: str, slots: Any, dtypes: dict[str, str], shape: tuple[int, ...], xp: Namespace
+) -> Any:
+    """The rule's State, each slot in the dtype of that name; ``shape`` is the parameter's."""
+    found = {}
+    for k, name in dtypes.items():
+        slot = getattr(slots, k)
+        if is_off(slot):
+            continue
+        if name == NAME and tuple(slot.shape) != shape:
+            raise ValueError(
+                f"{who}: state_dtype of slot {k!r} cannot be {NAME}: its shape is "
+                f"{tuple(slot.shape)}, and not {shape} as the parameter's"
+            )
+        blocks = name == NAME
+        found[k] = encoded(slot, None, xp=xp) if blocks else cast(slot, _dtype(who, name, xp), xp)
+    return slots._replace(**found)
 
 
 def _dtype(who: str, name: str, xp: Namespace) -> Any:

@@ -8,9 +8,13 @@ from typing import Any, NamedTuple
 
 import optree
 
+from ._blocks8 import are_blocks, decoded, encoded
 from ._math import pick, total
 from ._namespace import cast, compute_dtype, copied, is_traced
+from ._random import Key, bits
 from ._types import Array, Namespace, Scalar
+
+SLOTS = 2**31  # seeds from here on are of the rounding of slots
 
 
 class Around(NamedTuple):
@@ -95,7 +99,8 @@ def move(
     old = part.slots
     own = (part.param, part.grad)  # the caller's, who may change them
     after = [copied(a, xp) if any(a is x for x in own) else a for a in found]
-    after = [a if is_off(b) else cast(a, b.dtype, xp) for a, b in zip(after, old, strict=True)]
+    pairs = enumerate(zip(after, old, strict=True))
+    after = [a if is_off(b) else _held(a, b, part, i, xp) for i, (a, b) in pairs]
     return cast(new, part.param.dtype, xp), type(old)(*after)
 
 
@@ -105,13 +110,28 @@ def evaluate(
     """The parameter to evaluate with, by the rule's ``evaluate``."""
     dtype = compute_dtype(param.dtype, xp)
     kwargs = keep(around, "evaluate", values)
-    args = cast(param, dtype, xp), slots_in(dtype, slots, xp), t
+    param = cast(param, dtype, xp)
+    args = param, slots_in(param, slots, xp), t
     return cast(around.rule.evaluate(*args, **kwargs, xp=xp), param.dtype, xp)
 
 
-def slots_in(dtype: Any, slots: Any, xp: Namespace) -> Any:
-    """The rule's State with every slot in the dtype."""
-    return type(slots)(*[s if is_off(s) else cast(s, dtype, xp) for s in slots])
+def slots_in(like: Array, slots: Any, xp: Namespace) -> Any:
+    """The rule's State with every slot in the dtype of a parameter."""
+
+    def wide(slot: Array) -> Array:
+        if are_blocks(slot):
+            return decoded(slot, tuple(like.shape), like.dtype, xp=xp)
+        return cast(slot, like.dtype, xp)
+
+    return type(slots)(*[s if is_off(s) else wide(s) for s in slots])
+
+
+def _held(new: Array, old: Array, part: Part, number: int, xp: Namespace) -> Array:
+    """A new slot as the old one is held: ``number`` is its own among the rule's."""
+    if not are_blocks(old):
+        return cast(new, old.dtype, xp)
+    random, _ = bits(Key(SLOTS + number, part.place, part.t), new, xp=xp)
+    return encoded(new, random, xp=xp)
 
 
 def _narrow(tree: Any, dtype: Any, xp: Namespace) -> Any:
@@ -161,7 +181,7 @@ def _prepared(
     """Parameter, gradient, turned, and slots in the compute dtype; the decay; every keyword."""
     dtype = compute_dtype(part.param.dtype, xp)
     param, grad = cast(part.param, dtype, xp), arriving(part, xp)
-    slots = slots_in(dtype, part.slots, xp)
+    slots = slots_in(param, part.slots, xp)
     if around.maximize:
         grad = -grad
     rate = part.values["weight_decay"] if part.decays else 0.0

@@ -10,7 +10,7 @@ from . import backends
 from ._namespace import device, dtype_name, library, namespace
 from ._types import Array, Namespace
 
-DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I8": "int8"}
 
 
 class CheckpointError(ValueError):

@@ -10,6 +10,7 @@ import numpy as np
 import optree
 
 from . import _complex, rules
+from ._blocks8 import NAME, length
 from ._math import widest
 from ._namespace import (
     cast,
@@ -240,7 +241,8 @@ class Optimizer:
     def shapes(self, shape: tuple[int, ...]) -> Sequence[tuple[int, ...] | None]:
         """Those of the slots of a parameter of this shape; None for those of its own, or 0-d."""
         if is_elementwise(self.rule):
-            return [None] * len(self._off)
+            names = (self.slot_dtypes.get(k) for k in self.rule.State._fields)
+            return [(length(shape),) if name == NAME else None for name in names]
         if shape in self._known:
             return self._known[shape]
         found = [None if is_off(x) else tuple(x.shape) for x in self.blank(shape, self.hyper)]
@@ -269,8 +271,8 @@ class Optimizer:
         param = cast(param, compute_dtype(param.dtype, xp), xp)
         slots = self.rule.init(param, **kwargs, xp=xp)
         slots = [copied(s, xp) if s is param else s for s in slots]  # not the caller's
-        slots = slots_in(param.dtype, self.rule.State(*slots), xp)
-        return in_dtypes(self.name, slots, self.slot_dtypes, xp)
+        slots = slots_in(param, self.rule.State(*slots), xp)
+        return in_dtypes(self.name, slots, self.slot_dtypes, tuple(param.shape), xp)
 
     def share(self, like: Array, xp: Namespace) -> Any:
         """The rule's shared state before the first step, on the device of ``like``; or ()."""

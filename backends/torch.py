@@ -202,7 +202,7 @@ class Optimizer(torch.optim.Optimizer):
             start = probe
             if missing:
                 start = core.start(tensors.real(p), kwargs, XP)
-                start = in_dtypes(core.name, start, dtypes, XP)
+                start = in_dtypes(core.name, start, dtypes, tuple(tensors.real(p).shape), XP)
             state.setdefault("step", tensors.count(0))
             for f in missing:
                 x = getattr(start, f).clone()  # it may be the parameter itself

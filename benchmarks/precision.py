@@ -17,6 +17,9 @@ from arrayopt.backends.numpy import InPlace
 LR = {"adam": 1e-3, "sgd": 0.1}
 
 
+NARROW = ("bfloat16", "float16", "blocks8")
+
+
 class Case(NamedTuple):
     """One row."""
 
@@ -27,9 +30,9 @@ class Case(NamedTuple):
 
 CASES = (
     Case("adam"),
-    *(Case("adam", state={"m": dtype}) for dtype in ("bfloat16", "float16")),
-    *(Case("adam", state={"v": dtype}) for dtype in ("bfloat16", "float16")),
-    *(Case("adam", state=dtype) for dtype in ("bfloat16", "float16")),
+    *(Case("adam", state={"m": dtype}) for dtype in NARROW),
+    *(Case("adam", state={"v": dtype}) for dtype in NARROW),
+    *(Case("adam", state=dtype) for dtype in NARROW),
     Case("adam", "bfloat16"),
     Case("adam+master", "bfloat16"),
     Case("adam+kahan", "bfloat16"),

@@ -217,7 +217,7 @@ def test_a_torch_class_has_it(engine, given):
 
 def test_errors():
     for given, text in (
-        ("float8", r"adam: state_dtype must be one of float16, .*float64, got 'float8'"),
+        ("float8", r"adam: state_dtype must be one of float16, .*float64, blocks8, got 'float8'"),
         ({"w": "float16"}, r"adam: state_dtype names the slot 'w'; its slots are m, v"),
         ({"m": "half"}, r"adam: state_dtype of slot 'm' must be one of .*, got 'half'"),
     ):

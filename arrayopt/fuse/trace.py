@@ -41,6 +41,8 @@ class Signature(NamedTuple):
 def signature(around: Around, part: Part) -> Signature:
     """The signature of a parameter in a step."""
     slots = [None if is_off(s) else dtype_name(s.dtype) for s in part.slots]
+    if "int8" in slots:
+        raise Untraceable("a slot is held in 8 bits")
     single = [s is not None and x.shape == () for s, x in zip(slots, part.slots, strict=True)]
     alone = part.param.shape == ()
     single = [False] * len(slots) if alone else single
