@@ -245,7 +245,7 @@ def survivors(rule: str, folder: Any) -> list[list[str]]:
         named = [("itself", program), *mutants(program, seen)]
         seen.update(expression(program, i, 3) for i in range(len(program.nodes)))
         sources = [cuda_source.source(p, columns) for _, p in named]
-        functions = gpu_host.native(sources, folder, "-O0")
+        functions = gpu_host.native(sources, folder)
         caught = {
             name: any(wrong(rule, case, function) for case in steps)
             for (name, _), function in zip(named, functions, strict=True)
