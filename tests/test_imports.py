@@ -1,6 +1,7 @@
 """Runs begun with torch.optim or optax go on here, in any library, to 1e-12 in float64."""
 
 import copy
+import functools
 from typing import Any
 
 import numpy as np
@@ -278,17 +279,19 @@ def test_import_save_load(tmp_path: Any) -> None:
 # --- optax -------------------------------------------------------------------------------------
 
 
+@functools.cache
 def optax_run(make: Any) -> Any:
+    """State and parameters of half of the steps, and parameters of all."""
     params, grads = problem()
     with J.session("float64"):
         tree = jax.tree.map(jax.numpy.asarray, nest(params))
         t = make()
-        state = t.init(tree)
+        state, update = t.init(tree), t.update
         half: Any = None
         for i, g in enumerate(grads):
             if i == STEPS // 2:
                 half = state, {k: np.array(x) for k, x in flat(tree).items()}
-            updates, state = t.update(nest(g), state, tree)
+            updates, state = update(nest(g), state, tree)
             tree = optax.apply_updates(tree, updates)
         return *half, {k: np.asarray(x) for k, x in flat(tree).items()}
 
