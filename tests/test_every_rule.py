@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import optree
 import pytest
-from conftest import adapter, package
+from conftest import REPRESENTATIVE, adapter, package
 
 import arrayopt as ao
 from arrayopt import parity
@@ -316,6 +316,8 @@ def test_errors_name_it_and_the_parameter(rule: str) -> None:
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_it_gives_the_same_numbers_on_every_library(rule: str, dtype: str) -> None:
+    if rule in REPRESENTATIVE:
+        pytest.skip("test_parity.py has more steps of it")
     libraries = ["strict", "torch", "jax"]
     for name in libraries:
         adapter(name)
@@ -448,5 +450,5 @@ def test_a_file_dropped_into_the_folder_is_a_rule_everywhere(tmp_path: Path) -> 
     assert "skipped" not in out
     assert "heavy_ball" in [r["rule"] for r in json.loads(run("arrayopt", "list", "--json"))]
     assert "gradient descent with momentum that sums" in run("arrayopt", "show", "heavy_ball")
-    args = ("--rules", "heavy_ball", "--backends", "numpy,torch,jax", "--steps", "5")
+    args = ("--rules", "heavy_ball", "--backends", "numpy", "--steps", "5")  # others: above
     assert "every bound kept" in run("arrayopt", "parity", *args)
