@@ -57,6 +57,7 @@ def list_rules(as_json: Json = False) -> None:
         table.add_row(r["rule"], f"{r['title']}\n{r['url']}", str(r["bytes"]), escape(hyper))
     console.print(table)
     console.print("bytes: state per float32 parameter with the default options")
+    console.print("also: " + "; ".join(f"{k} is {v}" for k, v in rules.OTHERS.items()))
     console.print(f"around any rule, as in adam+ema: {', '.join(wrappers.names())}")
 
 

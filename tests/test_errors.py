@@ -289,5 +289,5 @@ def test_devices_of_parameters_that_depend_on_one_another():
 def test_a_rules_name_in_the_literature(name, found):
     with raises(ValueError, f"no rule is named {name!r}; did you mean", found):
         ao.Optimizer(name)
-    with raises(ValueError, 'AdamW is adam with decay="decoupled"'):
+    with raises(ValueError, 'it is adam with decay="decoupled"'):
         ao.Optimizer("AdamW")

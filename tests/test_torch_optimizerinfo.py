@@ -223,7 +223,7 @@ def test_goes_the_right_direction(info, strided):
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 @every
 def test_goes_the_right_direction_with_a_scheduler(info, scheduler):
-    weight, bias, loss = problem()
+    weight, bias, loss = problem(dtype=torch.float64)  # some start with a step of 1e-8
     opt = info.optim_cls([{"params": [weight]}, {"params": [bias], "lr": 0.01}], lr=0.01)
     scheduler = SCHEDULERS[scheduler](opt)
     first = loss()

@@ -5,7 +5,15 @@ import importlib
 import pkgutil
 from typing import Any
 
-__all__ = ["find", "known", "names"]
+__all__ = ["OTHERS", "find", "known", "names"]
+
+OTHERS = {  # names that are known elsewhere, of what is here under another
+    "adamw": 'adam with decay="decoupled"',
+    "adamaxw": 'adamax with decay="decoupled"',
+    "nadamw": 'nadam with decay="decoupled"',
+    "noisy_sgd": "sgd+gradient_noise",
+    "sign_sgd": "signum with momentum=0.0",
+}
 
 
 def names() -> list[str]:
@@ -25,8 +33,7 @@ def find(name: str) -> Any:
         close = [n for n in names() if n.endswith(f"_{word}") or n == word]
         close += [n for n in difflib.get_close_matches(word, names()) if n not in close]
         hint = f"; did you mean {' or '.join(close)}?" if close else "."
-        if word == "adamw":
-            hint = '; AdamW is adam with decay="decoupled".'
+        hint = f"; it is {OTHERS[word]}." if word in OTHERS else hint
         raise ValueError(f"no rule is named {name!r}{hint} The rules: {', '.join(names())}")
     return importlib.import_module(f"{__name__}.{name}")
 
