@@ -140,11 +140,11 @@ def run_optax(
     jax, optax = pytest.importorskip("jax"), pytest.importorskip("optax")
     compiled = jax.lax.cond
 
-    def cond(choice: Any, yes: Any, no: Any, *args: Any) -> Any:
+    def cond(choice: Any, yes: Any, no: Any, *args: Any, **named: Any) -> Any:
         """By hand: functions that are made in each step would be compiled in each."""
         if isinstance(choice, jax.core.Tracer):
-            return compiled(choice, yes, no, *args)
-        return (yes if choice else no)(*args)
+            return compiled(choice, yes, no, *args, **named)
+        return (yes if choice else no)(*args, *named.values())
 
     with jax.enable_x64(True), mock.patch.object(jax.lax, "cond", cond):
         transform = make(optax)

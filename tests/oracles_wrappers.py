@@ -59,7 +59,7 @@ class Bad(Oracle):
 
 
 def bad(wrapper, ours, words, make):
-    found = around(wrapper, ours, (words, jitted(make)))
+    found = around(wrapper, ours, (words, make))
     return Bad(*found)
 
 
@@ -340,7 +340,7 @@ class Skipped(Bad):
 
 def skipped(o):
     inner = o.chain(o.clip(0.3), o.adam(1e-2, 0.8, 0.9))
-    return jitted(lambda o: o.apply_if_finite(inner, 2))(o)
+    return o.apply_if_finite(inner, 2)
 
 
 class Scaled(Bad):
@@ -428,18 +428,8 @@ def defaults(wrapper, elementwise=True, shared=(), **values):
     return Defaults(f"sgd+{wrapper}", {}, words, lambda: known)
 
 
-def jitted(make):
-    """Compiled once: else what branches is compiled in each step."""
-
-    def made(o):
-        jax, transform = pytest.importorskip("jax"), make(o)
-        return o.GradientTransformation(transform.init, jax.jit(transform.update))
-
-    return made
-
-
 def multi(every):
-    return jitted(lambda o: o.MultiSteps(o.adam(1e-2, 0.8, 0.9), every).gradient_transformation())
+    return lambda o: o.MultiSteps(o.adam(1e-2, 0.8, 0.9), every).gradient_transformation()
 
 
 ORACLES = [
