@@ -110,8 +110,8 @@ def evaluate(
     """The parameter to evaluate with, by the rule's ``evaluate``."""
     dtype = compute_dtype(param.dtype, xp)
     kwargs = keep(around, "evaluate", values)
-    param = cast(param, dtype, xp)
-    args = param, slots_in(param, slots, xp), t
+    wide = cast(param, dtype, xp)
+    args = wide, slots_in(wide, slots, xp), t
     return cast(around.rule.evaluate(*args, **kwargs, xp=xp), param.dtype, xp)
 
 
