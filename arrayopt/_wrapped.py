@@ -3,15 +3,14 @@
 import collections
 import functools
 import inspect
-import itertools
-import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import optree
 
 from . import rules, wrappers
 from ._schema import FUNCTIONS, hyperparameters, keywords, name_of, rounds, title_of
+from ._signed import bound, defaults, signed
 from ._step import is_elementwise, is_off
 from ._types import Array, Namespace, Scalar
 
@@ -72,7 +71,7 @@ class Wrapped:
         for name, calls in CALLS.items():
             if hasattr(rule, name) or hasattr(wrapper, name) or name in ("init", "update"):
                 parts = [(rule, name), *((wrapper, f) for f in calls)]
-                setattr(self, name, _signed(getattr(self, f"_{name}"), name, parts))
+                setattr(self, name, signed(getattr(self, f"_{name}"), name, parts))
         self._plan_rounds()
 
     def __repr__(self) -> str:
@@ -85,7 +84,7 @@ class Wrapped:
 
     def _check(self) -> None:
         who, inner = self.__name__, hyperparameters(self.rule)
-        mine = {k for f in _there(self.wrapper) for k in _defaults(getattr(self.wrapper, f))}
+        mine = {k for f in _there(self.wrapper) for k in defaults(getattr(self.wrapper, f))}
         for what, both in (
             ("hyperparameters", mine & inner.keys()),
             ("slots", {*self._own} & {*self.rule.State._fields}),
@@ -97,29 +96,27 @@ class Wrapped:
         """Who measures when: the wrapper first if the rule sees what comes of its sums, and last if
         it measures what the rule gives; else both at once.
         """
-        inner: list[str | None] = [*rounds(self.rule)]
-        own = [hasattr(self.wrapper, "measure")]
-        first = {"shared", "sums"} & {
-            k for f in ("gradient", "source") for k in self._reads.get(f, ())
-        }
+        inner = rounds(self.rule)
+        alone: list[tuple[str | None, bool]] = [(name, False) for name in inner]
+        hooks = [self._reads.get(f, frozenset()) for f in ("gradient", "source")]
         last = "new" in self._reads.get("measure", ())
-        if own == [True] and (first or last):
-            inner, own = (
-                ([None, *inner], [True])
-                if first
-                else ([*inner, None], [False] * len(inner) + [True])
-            )
-        turns = [*itertools.zip_longest(inner, own)]
+        if not hasattr(self.wrapper, "measure"):
+            turns = alone
+        elif any({"shared", "sums"} & reads for reads in hooks):
+            turns = [(None, True), *alone]
+        elif last:
+            turns = [*alone, (None, True)]
+        else:
+            turns = [(inner[0] if inner else None, True), *alone[1:]]
         names = []
         for i, (theirs, ours) in enumerate(turns):
-            if theirs or ours:
-                names.append(f"measure_{i + 1}" if i else "measure")
-                parts = [(self.wrapper, "measure")] * bool(ours)
-                parts += [(self.wrapper, f) for f in HOOKS] if theirs or last else []
-                parts += [(self.rule, theirs)] if theirs else []
-                parts += [(self.rule, "update")] if ours and last else []
-                body = functools.partial(self._measure, theirs, bool(ours))
-                setattr(self, names[-1], _signed(body, names[-1], parts))
+            names.append(f"measure_{i + 1}" if i else "measure")
+            parts = [(self.wrapper, "measure")] * ours
+            parts += [(self.wrapper, f) for f in HOOKS] if theirs or last else []
+            parts += [(self.rule, theirs)] if theirs else []
+            parts += [(self.rule, "update")] if ours and last else []
+            body = functools.partial(self._measure, theirs, ours)
+            setattr(self, names[-1], signed(body, names[-1], parts))
         self.ROUNDS = tuple(names)
 
     def _init(self, param: Array, *, xp: Namespace, **values: Any) -> Any:
@@ -228,12 +225,10 @@ class Wrapped:
     def _rule(self, function: str, values: Any) -> Callable[..., Any]:
         """A function of the rule inside, with the keywords that it takes."""
         call = getattr(self.rule, function)
-        return _bound(call, keywords(self.rule, call), self._given(values, 0))
+        return bound(call, keywords(self.rule, call), self._given(values, 0))
 
     def _wrapper(self, function: str, values: Any) -> Callable[..., Any]:
-        return _bound(
-            getattr(self.wrapper, function), self._reads[function], self._given(values, 1)
-        )
+        return bound(getattr(self.wrapper, function), self._reads[function], self._given(values, 1))
 
     def _given(self, values: Any, which: int) -> dict[str, Any]:
         """The keywords for the rule inside (0) or the wrapper (1)."""
@@ -279,15 +274,6 @@ def _there(wrapper: Any) -> list[str]:
     return [f for f in (*FUNCTIONS, *HOOKS, "validate") if hasattr(wrapper, f)]
 
 
-def _bound(call: Any, takes: frozenset[str], values: dict[str, Any]) -> Callable[..., Any]:
-    return functools.partial(call, **{k: v for k, v in values.items() if k in takes})
-
-
-def _defaults(call: Any) -> list[str]:
-    found = inspect.signature(call).parameters.values()
-    return [p.name for p in found if p.kind is p.KEYWORD_ONLY and p.default is not p.empty]
-
-
 def _chosen(when: Any, new: Any, old: Any, xp: Namespace) -> Any:
     """``new`` where it is a step of the rule inside, else ``old``."""
     if isinstance(when, bool):
@@ -310,30 +296,3 @@ def _state(rule: Wrapped, fields: tuple[str, ...]) -> Any:
 
 def _restored(rule: Wrapped, slots: tuple[Any, ...]) -> Any:
     return rule.State(*slots)
-
-
-def _signed(body: Any, name: str, parts: Iterable[tuple[Any, str]]) -> Any:
-    """``body`` with the keywords of all these functions, for those who look at a signature."""
-    takes: dict[str, inspect.Parameter] = {}
-    for owner, function in parts:
-        call = getattr(owner, function, None)
-        if call is None:
-            continue
-        hints = typing.get_type_hints(call, include_extras=True)
-        own = inspect.signature(call).parameters
-        for key in keywords(owner, call) - {"new", "when"}:
-            default = own[key].default if key in own else inspect.Parameter.empty
-            if key not in takes or takes[key].default is inspect.Parameter.empty:
-                hint = hints.get(key, Any)
-                kind = inspect.Parameter.KEYWORD_ONLY
-                takes[key] = inspect.Parameter(key, kind, default=default, annotation=hint)
-    if name == "update" or name.startswith("measure"):
-        takes["decay"] = inspect.Parameter("decay", inspect.Parameter.KEYWORD_ONLY)
-
-    def call_(*args: Any, **values: Any) -> Any:
-        return body(*args, **values)
-
-    call_.__name__ = name
-    call_.__annotations__ = {k: p.annotation for k, p in takes.items()}
-    vars(call_)["__signature__"] = inspect.Signature(list(takes.values()))
-    return call_

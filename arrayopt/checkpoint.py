@@ -57,6 +57,7 @@ from ._storage import FORMAT, read, sha256, write
 from ._transfer import CheckpointError, adapter, to_numpy
 from ._tree import Tree
 from ._version import __version__
+from .optimizer import Optimizer
 
 
 class Checkpoint(NamedTuple):
@@ -85,8 +86,15 @@ def save(
     A schedule cannot be stored: :func:`load` asks for it again. A ``decay_mask`` that is a
     function is stored as what it gives for ``params``.
     """
-    describe = _parts if isinstance(optimizer, partition) else _one
-    about, tensors = describe(optimizer, params, state, include_params)
+    if not isinstance(optimizer, Optimizer | partition):
+        kind = type(optimizer).__name__
+        hint = "; save each of its runs, with its entries of the arrays" if kind == "Sweep" else ""
+        raise TypeError(f"save takes an arrayopt.Optimizer or a partition, got a {kind}{hint}")
+    args = params, state, include_params
+    if isinstance(optimizer, partition):
+        about, tensors = _parts(optimizer, *args)
+    else:
+        about, tensors = _one(optimizer, *args)
     write(os.path.realpath(path), tensors, json.dumps(about, separators=(",", ":")))
 
 

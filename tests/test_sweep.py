@@ -391,3 +391,11 @@ def test_runs_that_differ_in_slots():
 def test_example(capsys):
     runpy.run_path(str(Path(__file__).parent.parent / "examples" / "sweep.py"))
     assert capsys.readouterr().out.startswith("best of 100: lr = 0.242, ")
+
+
+def test_a_sweep_is_not_saved_as_one(tmp_path):
+    opt = ao.Sweep("sgd", lr=np.array([0.1, 0.2]))
+    params = opt.tile(np.ones(3))
+    with pytest.raises(TypeError, match=r"save takes .* got a Sweep; save each of its runs"):
+        ao.save(tmp_path / "run", opt, params, opt.init(params))
+    assert not (tmp_path / "run").exists()
