@@ -1,5 +1,6 @@
 """Fixtures: the array libraries, the rules, and a little data."""
 
+import gc
 import importlib
 import os
 import time
@@ -99,6 +100,13 @@ def once(factory: pytest.TempPathFactory, name: str, run: Callable[[Path], None]
         raise error
     assert done.read_text() == ""
     return folder
+
+
+@pytest.fixture(autouse=True, scope="module")
+def old() -> None:
+    """What was there before a file's tests is not gone through by each collection of garbage."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(params=["numpy", "strict", "torch", "jax", "dask", "mlx"])
