@@ -31,6 +31,7 @@ from test_cuda import (
 )
 
 import arrayopt as ao
+from arrayopt._schema import rounds
 from arrayopt._step import is_off, measure
 from arrayopt.fuse import cuda_driver, cuda_source
 from arrayopt.fuse.program import BINARY, COMPARE, UNARY, Node, Program
@@ -139,7 +140,9 @@ def cases(rule: str, hyper: dict[str, Any], scale: tuple[float, float] = (1, 1))
             override = {"lr": opt.hyper["lr"] / 2} if g is grads[3] else {}
             todo = opt.plan(mine, g, own, override)
             (part,) = todo.parts
-            sums = measure("measure", opt.around, part, state.shared, {}, xp=todo.xp)
+            sums = {}
+            for what in rounds(opt.rule):
+                sums |= measure(what, opt.around, part, state.shared, sums, xp=todo.xp)
             params, state = opt.step(params, g, state, **override)
             slots = [s[0] for s in state.slots if not is_off(s)]
             leaves = [] if state.shared == () else optree.tree_leaves(state.shared)

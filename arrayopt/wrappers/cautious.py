@@ -24,7 +24,7 @@ def measure(
 ) -> dict[str, Array]:
     """What is summed over the parameter: elements, and those that may move."""
     one = xp.ones_like(param)
-    return {"kept": xp.where((new - param) * grad < 0, one, 0.0 * one), "all": one}
+    return {"kept": xp.where((new - param) * grad >= 0, 0.0 * one, one), "all": one}
 
 
 def update(
@@ -41,4 +41,4 @@ def update(
     """The parameter, moved where the rule goes down."""
     u = new - param
     mean = larger(sums["kept"] / sums["all"], cautious_floor, xp=xp)
-    return xp.where(u * grad < 0, param + u / mean, param), ()
+    return xp.where(u * grad >= 0, param, param + u / mean), ()  # so that NaN goes on
