@@ -1,12 +1,16 @@
 """The benchmark: that it measures what it says. Its times are looked at elsewhere."""
 
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import adapter, package
 
 import arrayopt as ao
+from arrayopt._schema import rounds
+from arrayopt._step import is_elementwise
 from arrayopt.bench import measure, peers
 from arrayopt.bench import problem as problems
 from arrayopt.bench import report as sheets
@@ -253,3 +257,14 @@ def test_a_file_that_cannot_be_written_is_told(tmp_path):
         sheets.check_files(**none | {"to_json": tmp_path / "no" / "a.json"})
     with pytest.raises(ValueError, match=r"--chart needs a \.png"):
         sheets.check_files(**none | {"chart": tmp_path / "a.gif"})
+
+
+def test_the_document_has_rules_beside_their_roofs():
+    text = (Path(__file__).parent.parent / "docs" / "roofs.md").read_text()
+    found = re.findall(r"\| `(\w+)` \| (\d) \| [\d.]+ \| [\d.]+ \| ([\d.]+) \|", text)
+    rules = {r for r in ao.rules.names() if is_elementwise(ao.rules.find(r))}
+    assert len(found) > 50
+    assert {name for name, *_ in found} <= rules
+    for name, passes, ratio in found:
+        assert int(passes) == 1 + len(rounds(ao.rules.find(name)))
+        assert float(ratio) <= 1.3 or f"`{name}`" in text.partition("| rule |")[0]
