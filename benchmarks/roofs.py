@@ -29,8 +29,9 @@ what it writes, in as many passes, and only adds. One parameter of ten million f
 `python benchmarks/roofs.py`. Passes: one that moves the parameter, and one more for each round of
 sums that it needs first.
 
-All are within 1.3 of their roofs but three, which are bound by arithmetic and not by memory: `madam` takes an
-exponential of each element, `madgrad` (a cube root) and `padam` (any power) a logarithm and an exponential.
+All are within 1.3 of their roofs but three, which are bound by arithmetic and not by memory:
+`madam` takes an exponential of each element, `madgrad` (a cube root) and `padam` (any power) a
+logarithm and an exponential.
 
 | rule | passes | rule | roof | ratio |
 |---|---|---|---|---|
