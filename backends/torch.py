@@ -3,7 +3,8 @@
 The classes go by the names that the rules have in the literature: ``Adamax``, ``Madam``, ...
 """
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import arrayopt as ao
 from arrayopt._namespace import compute_dtype, known
 from arrayopt._options import in_dtypes, slot_dtypes
 from arrayopt._schema import rounds
-from arrayopt._step import Part, is_off, keep, measure
+from arrayopt._step import Part, evaluate, is_off, keep, measure
 from arrayopt._step import move as step_of
 from arrayopt.fuse.cpu import missing
 from arrayopt.fuse.engine import why_not
@@ -22,6 +23,7 @@ from ._common import compiled, extra, session, settle, usable
 
 with extra("torch"):
     import torch
+    from torch import Tensor
 
     from . import _torch_tensors as tensors
     from ._torch_form import Form, form_of, pack, unpack
@@ -91,6 +93,28 @@ class Optimizer(torch.optim.Optimizer):
         for move, own in zip(rest, sums, strict=True):
             self._move(move, shared, own)
         return loss
+
+    @contextlib.contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Inside it, the parameters are those to evaluate or to save: of schedule-free rules and of
+        averages (``ema``, ``swa``, ...), where others have but one kind. Steps are for outside.
+        """
+        around, held = self._form.core.around, []
+        groups = self.param_groups if hasattr(around.rule, "evaluate") else []
+        try:
+            with torch.no_grad():
+                for group in groups:
+                    values = self._form.values(group)
+                    for p in (p for p in group["params"] if "step" in self.state.get(p, {})):
+                        param, t = tensors.real(p), known(self.state[p]["step"], XP)
+                        new = evaluate(around, param, self._slots(p), t, values, xp=XP)
+                        held.append((param, param.clone()))
+                        param.copy_(new)
+            yield
+        finally:
+            with torch.no_grad():
+                for param, before in held:
+                    param.copy_(before)
 
     def _complex(self) -> bool:
         return any(p.is_complex() for group in self.param_groups for p in group["params"])
@@ -210,6 +234,13 @@ class Optimizer(torch.optim.Optimizer):
                 pairs &= x.dtype in (torch.float32, torch.float64)
                 state[f] = torch.view_as_complex(x.contiguous()) if pairs else x
 
+    def _slots(self, p: Tensor) -> Any:
+        """The rule's State of a parameter."""
+        state, rule = self.state[p], self._form.core.rule
+        return rule.State(
+            *(tensors.real(state[f]) if f in state else () for f in rule.State._fields)
+        )
+
     def _moves(self, values: list[dict[str, Any]]) -> list[Move]:
         """What is to be done in this step, with each group's hyperparameters."""
         moves: list[Move] = []
@@ -223,12 +254,9 @@ class Optimizer(torch.optim.Optimizer):
                     continue
                 state, param = self.state[p], tensors.real(p)
                 dtype = compute_dtype(param.dtype, XP)
-                slots = [
-                    tensors.real(state[f]) if f in state else () for f in around.rule.State._fields
-                ]
                 mine = {k: tensors.cast_to(v, dtype) for k, v in values[number].items()}
                 t = tensors.cast_to(known(state["step"], XP) + 1, dtype)
-                grad, slots = tensors.real(p.grad), around.rule.State(*slots)
+                grad, slots = tensors.real(p.grad), self._slots(p)
                 part = Part("", param, grad, slots, mine, t, True, place)
                 moves.append(Move(number, around, part, state["step"]))
             places += len(group["params"])

@@ -782,3 +782,37 @@ def test_complex_parameters_go_through_the_loops_as_pairs():
             x.grad = ((step + 1) * start).conj()  # its memory holds the conjugate
         one.step(), other.step()
     assert torch.equal(p, q)
+
+
+@pytest.mark.parametrize("rule", ["schedule_free_adamw", "adam+ema", "adam"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.complex64])
+def test_the_parameters_to_evaluate_with(rule, dtype):
+    cls = adapter.optimizer_class(rule)
+    gen = torch.Generator().manual_seed(0)
+    start = torch.randn(5, generator=gen, dtype=dtype)
+    p, unmoved = torch.nn.Parameter(start.clone()), torch.nn.Parameter(start.clone())
+    opt, core = cls([p, unmoved], lr=0.1), ao.Optimizer(rule, lr=0.1)
+    real = torch.view_as_real(start) if dtype.is_complex else start
+    params, state = real, core.init(real)
+    with opt.evaluating():  # before any step
+        assert torch.equal(p, start)
+    for _ in range(4):
+        p.grad = torch.randn(5, generator=gen, dtype=dtype)
+        params, state = core.step(
+            params, torch.view_as_real(p.grad) if dtype.is_complex else p.grad, state
+        )
+        opt.step()
+    before = p.detach().clone()
+    want = core.eval_params(params, state)
+
+    def look():
+        with opt.evaluating():
+            seen = torch.view_as_real(p.detach()) if dtype.is_complex else p.detach()
+            torch.testing.assert_close(seen, want, rtol=1e-6, atol=0)
+            assert torch.equal(p, before) == (rule == "adam")
+            assert torch.equal(unmoved, start)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        look()
+    assert torch.equal(p, before)
