@@ -18,14 +18,14 @@ import math
 from typing import Any
 
 from ._namespace import cast, dtype_name
+from ._rounding import LOWEST, binade, fraction, power
 from ._types import Array, Namespace
 
 NAME = "blocks8"  # as state_dtype calls it
 BLOCK = 64
 MOST = 127  # the largest code
 NAN = -128  # the code of what is not finite; it is read as NaN
-LADDER = (64, 64, 64, 32, 16, 8, 4, 2, 1)  # steps of an exponent; no power of two overflows
-LOWEST, LARGEST = -126, (2 - 2.0**-23) * 2.0**127  # exponent of a normal float32; the last one
+LARGEST = (2 - 2.0**-23) * 2.0**127  # finite float32
 
 
 def are_blocks(slot: Array) -> bool:
@@ -50,13 +50,13 @@ def encoded(x: Array, bits: Array | None, *, xp: Namespace) -> Array:
     finite = xp.isfinite(x)
     a = xp.where(finite, xp.abs(x), 0.0)
     top = xp.max(a, axis=1, keepdims=True)
-    e, f = _binade(top, xp)
+    e, f = binade(top, xp=xp)
     whole = (top == f) & (e > LOWEST)  # a power of two itself
     exponent, a = xp.where(whole, e - 1, e), xp.where(whole, a / f, a / f / 2)  # up to 1
     low = xp.floor(xp.sqrt(xp.sqrt(a)) * MOST)
     low = xp.where(_value(low) > a, low - 1, low)  # where the root was rounded up
     low = xp.where(_value(low + 1) <= a, low + 1, low)
-    u = 0.5 if bits is None else _unit(_blocked(bits, n, xp), xp)
+    u = 0.5 if bits is None else fraction(_blocked(bits, n, xp), xp=xp)
     part = (a - _value(low)) / (_value(low + 1) - _value(low))
     low = xp.where(u < part, low + 1, low)
     code = xp.where(finite, xp.where(x < 0, -low, low), float(NAN))
@@ -68,7 +68,7 @@ def decoded(codes: Array, shape: tuple[int, ...], dtype: Any, *, xp: Namespace) 
     """The array of this shape that :func:`encoded` has taken."""
     n = math.prod(shape)
     both = xp.astype(codes, xp.float32)
-    code, scale = _blocked(both[:n], n, xp), _power(xp.reshape(both[n:], (-1, 1)), xp)
+    code, scale = _blocked(both[:n], n, xp), power(xp.reshape(both[n:], (-1, 1)), xp=xp)
     a = xp.minimum(_value(xp.abs(code)) * scale, LARGEST / 2) * 2
     x = xp.where(code < 0, -a, a)
     x = xp.where(code == NAN, xp.nan, x)
@@ -82,11 +82,6 @@ def _value(code: Array) -> Array:
     return r * r
 
 
-def _unit(bits: Array, xp: Namespace) -> Array:
-    """Uniform in (0, 1), of the leading 23 bits."""
-    return (xp.astype(xp.bitwise_right_shift(bits, 9) & 0x7FFFFF, xp.float32) + 0.5) * 2.0**-23
-
-
 def _blocked(x: Array, n: int, xp: Namespace) -> Array:
     """Rows of ``BLOCK`` elements, the last one filled with zeros."""
     flat = xp.reshape(x, (n,))
@@ -94,21 +89,3 @@ def _blocked(x: Array, n: int, xp: Namespace) -> Array:
     if missing:
         flat = xp.concat([flat, xp.zeros_like(xp.broadcast_to(flat[:1], (missing,)))])
     return xp.reshape(flat, (-1, BLOCK))
-
-
-def _binade(a: Array, xp: Namespace) -> tuple[Array, Array]:
-    """The exponent of the largest power of two up to ``a``, ``LOWEST`` at least, and that power."""
-    e, f = xp.zeros_like(a) + LOWEST, xp.zeros_like(a) + 2.0**LOWEST
-    for k in LADDER:
-        up = a >= f * 2.0**k
-        e, f = xp.where(up, e + k, e), xp.where(up, f * 2.0**k, f)
-    return e, f
-
-
-def _power(e: Array, xp: Namespace) -> Array:
-    """2 to a whole number of ``LOWEST`` or more, exactly in every library."""
-    left, f = e - LOWEST, xp.zeros_like(e) + 2.0**LOWEST
-    for k in LADDER:
-        up = left >= k
-        left, f = xp.where(up, left - k, left), xp.where(up, f * 2.0**k, f)
-    return f

@@ -10,6 +10,9 @@ from typing import NamedTuple
 from ._namespace import dtype_name
 from ._types import Array, Namespace
 
+LOWEST = -126  # exponent of the smallest normal float32
+LADDER = (64, 32, 16, 8, 4, 2, 1)  # steps of an exponent, from LOWEST or from 0
+
 
 class Format(NamedTuple):
     """What a dtype can hold."""
@@ -63,19 +66,36 @@ def stochastically_rounded(x: Array, dtype: object, bits: Array, *, xp: Namespac
     infinite = largest * (1 + 0.5 / (2 * unit - 1))  # halfway to the next number, were there one
     a = xp.abs(x)
     a = xp.where(a < infinite, a, 0.0)
-    f = xp.maximum(_binade(a, xp), smallest)
+    f = xp.maximum(binade(a, xp=xp)[1], smallest)
     r = a / f * unit
     low = xp.floor(r)
-    u = (xp.astype(xp.bitwise_right_shift(bits, 9) & 0x7FFFFF, x.dtype) + 0.5) * 2.0**-23
+    u = fraction(bits, xp=xp)
     n = xp.where(u < r - low, low + 1, low)
     y = xp.minimum(n / unit * f, largest)
     y = xp.where(x < 0, -y, y)
     return xp.astype(xp.where(a > 0, y, x), dtype)
 
 
-def _binade(a: Array, xp: Namespace) -> Array:
-    """The largest power of two up to ``a``, and 2**-126 below that; by halving the exponents."""
-    f = xp.where(a >= 1, 1.0, xp.zeros_like(a) + 2.0**-126)
-    for k in (64, 32, 16, 8, 4, 2, 1):
-        f = xp.where(a >= f * 2.0**k, f * 2.0**k, f)
+def fraction(bits: Array, *, xp: Namespace) -> Array:
+    """Uniform in (0, 1), float32, of the leading 23 of random int32 bits."""
+    return (xp.astype(xp.bitwise_right_shift(bits, 9) & 0x7FFFFF, xp.float32) + 0.5) * 2.0**-23
+
+
+def binade(a: Array, *, xp: Namespace) -> tuple[Array, Array]:
+    """The exponent of the largest power of two up to ``a``, ``LOWEST`` at least; and that power."""
+    e = xp.where(a >= 1, 0.0, xp.zeros_like(a) + LOWEST)
+    f = xp.where(a >= 1, 1.0, xp.zeros_like(a) + 2.0**LOWEST)
+    for k in LADDER:
+        up = a >= f * 2.0**k
+        e, f = xp.where(up, e + k, e), xp.where(up, f * 2.0**k, f)
+    return e, f
+
+
+def power(e: Array, *, xp: Namespace) -> Array:
+    """2 to a whole number of ``LOWEST`` or more, exactly in every library."""
+    left = xp.where(e >= 0, e, e - LOWEST)
+    f = xp.where(e >= 0, 1.0, xp.zeros_like(e) + 2.0**LOWEST)
+    for k in LADDER:
+        up = left >= k
+        left, f = xp.where(up, left - k, left), xp.where(up, f * 2.0**k, f)
     return f

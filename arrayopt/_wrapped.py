@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import optree
 
 from . import rules, wrappers
-from ._schema import FUNCTIONS, hyperparameters, keywords, name_of, rounds, title_of
+from ._schema import FUNCTIONS, functions_of, hyperparameters, keywords, name_of, rounds, title_of
 from ._signed import bound, defaults, signed
 from ._step import is_elementwise, is_off
 from ._types import Array, Namespace, Scalar
@@ -66,6 +66,8 @@ class Wrapped:
         self.ELEMENTWISE = is_elementwise(rule) and is_elementwise(wrapper)
         self._own = tuple(getattr(getattr(wrapper, "State", None), "_fields", ()))
         self._reads = {f: keywords(wrapper, getattr(wrapper, f)) for f in _there(wrapper)}
+        inside = [f for f in (*functions_of(rule), "validate") if hasattr(rule, f)]
+        self._takes = {f: keywords(rule, getattr(rule, f)) for f in inside}
         self._check()
         self.State = _state(self, (*rule.State._fields, *self._own))
         for name, calls in CALLS.items():
@@ -225,7 +227,7 @@ class Wrapped:
     def _rule(self, function: str, values: Any) -> Callable[..., Any]:
         """A function of the rule inside, with the keywords that it takes."""
         call = getattr(self.rule, function)
-        return bound(call, keywords(self.rule, call), self._given(values, 0))
+        return bound(call, self._takes[function], self._given(values, 0))
 
     def _wrapper(self, function: str, values: Any) -> Callable[..., Any]:
         return bound(getattr(self.wrapper, function), self._reads[function], self._given(values, 1))

@@ -23,7 +23,6 @@ from ._namespace import (
     namespace,
     quiet,
 )
-from ._options import DECAYS as DECAYS
 from ._options import check_options, in_dtypes, slot_dtypes
 from ._plan import Plan, finite, one_namespace, plain, plan, resolve, slots_of
 from ._schema import check, check_together, each_step, hyperparameters, name_of, reads, rounds

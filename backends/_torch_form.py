@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 import arrayopt as ao
+from arrayopt._options import DECAYS
 from arrayopt._schema import check, each_step, hyperparameters, title_of, unknown
 from arrayopt._step import keep
-from arrayopt.optimizer import DECAYS
 
 WORDS = {"lr": "learning rate", "eps": "epsilon value"}  # torch's own
 OWN = {  # what every class has

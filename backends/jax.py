@@ -13,9 +13,9 @@ import numpy as np
 
 import arrayopt as ao
 from arrayopt._namespace import cast, compute_dtype
+from arrayopt._options import DECAYS
 from arrayopt._schema import Hyper, each_step, hyperparameters, name_of
 from arrayopt._step import is_off
-from arrayopt.optimizer import DECAYS
 
 from ._common import extra, settle, usable
 

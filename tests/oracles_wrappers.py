@@ -596,15 +596,10 @@ COUNT = "of a step that is none, nothing is seen"
 WHOLE = "it is a number of elements"
 EQUIVALENT = [
     ("accumulate", "accumulate_steps - 1)", "accumulate_steps - 0.9375)", COUNT),
-    *(
-        (wrapper, old, new, why)
-        for wrapper in ("skip_nonfinite", "dynamic_loss_scale")
-        for old, new, why in (
-            ("skipped, 1,", "skipped, 0.9375,", COUNT),
-            ("sums['bad'] > 0", "sums['bad'] > 0.0625", WHOLE),
-            ("xp.zeros_like(grad), 1.0", "xp.zeros_like(grad), 0.9375", WHOLE),
-        )
-    ),
+    ("skip_nonfinite", "skipped, 1,", "skipped, 0.9375,", COUNT),
+    ("skip_nonfinite", "xp.zeros_like(grad), 1.0", "xp.zeros_like(grad), 0.9375", WHOLE),
+    ("skip_nonfinite", "sums['bad'] > 0", "sums['bad'] > 0.0625", WHOLE),
+    ("dynamic_loss_scale", "sums['bad'] > 0", "sums['bad'] > 0.0625", WHOLE),
     (
         "adaptive_clip",
         "-1 if",

@@ -15,6 +15,7 @@ from conftest import REPRESENTATIVE, sums
 
 import arrayopt as ao
 from arrayopt import parity
+from arrayopt._options import DECAYS
 from arrayopt._step import is_elementwise
 
 torch = pytest.importorskip("torch")
@@ -511,7 +512,7 @@ def test_learned_coefficients_are_of_all_groups_and_nobody_elses():
 
 @every
 def test_a_step_with_no_rate_and_no_gradient_moves_nothing_and_makes_the_state(cls):
-    for options in ({}, *({"weight_decay": 0.1, "decay": d} for d in ao.optimizer.DECAYS)):
+    for options in ({}, *({"weight_decay": 0.1, "decay": d} for d in DECAYS)):
         for lr in (0.0, torch.tensor(0.0)):
             p = leaf(torch.tensor([1.0, -2.0, 3.0]))
             opt = cls([p], **options)

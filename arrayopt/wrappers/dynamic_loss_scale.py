@@ -15,8 +15,11 @@ https://arxiv.org/abs/1710.03740. Equal to ``torch.amp.GradScaler``, with its de
 
 from typing import NamedTuple
 
-from .._math import larger
 from .._types import Array, Count, Fraction, Namespace, Positive, Scalar
+from .skip_nonfinite import measure, turn
+
+# steps are skipped as there
+__all__ = ["Shared", "adapt", "gradient", "measure", "share", "turn"]
 
 
 class Shared(NamedTuple):
@@ -32,13 +35,6 @@ class Shared(NamedTuple):
 def share(*, scale_start: Positive = 65536.0) -> Shared:
     """State before the first step."""
     return Shared(scale=scale_start, used=scale_start, row=0.0, skipped=0.0, bad=0.0)
-
-
-def measure(
-    param: Array, grad: Array, state: tuple[()], t: Scalar, *, xp: Namespace
-) -> dict[str, Array]:
-    """What is summed over all elements: how many are not finite."""
-    return {"bad": xp.where(xp.isfinite(grad), xp.zeros_like(grad), 1.0)}
 
 
 def adapt(
@@ -65,8 +61,3 @@ def gradient(
 ) -> Array:
     """The gradient of the loss itself."""
     return grad / shared.used
-
-
-def turn(t: Scalar, *, shared: Shared, xp: Namespace) -> tuple[Scalar, Scalar]:
-    """The rule's step number, and whether this is one."""
-    return larger(t - shared.skipped, 1, xp=xp), shared.bad == 0
