@@ -16,10 +16,8 @@ https://arxiv.org/abs/1710.03740. Equal to ``torch.amp.GradScaler``, with its de
 from typing import NamedTuple
 
 from .._types import Array, Count, Fraction, Namespace, Positive, Scalar
-from .skip_nonfinite import measure, turn
-
-# steps are skipped as there
-__all__ = ["Shared", "adapt", "gradient", "measure", "share", "turn"]
+from .skip_nonfinite import measure as measure  # steps are skipped as there
+from .skip_nonfinite import turn as turn
 
 
 class Shared(NamedTuple):
