@@ -13,23 +13,18 @@ parameter later. A wrapper has any of these functions, pure, of the Array API al
 - ``measure`` (also with ``new``), ``share``, ``adapt``: sums and shared state, as a rule's.
 """
 
-import difflib
-import importlib
-import pkgutil
 from typing import Any
+
+from .. import _found
 
 __all__ = ["find", "names"]
 
 
 def names() -> list[str]:
     """Every wrapper's name, sorted."""
-    return sorted(m.name for m in pkgutil.iter_modules(__path__))
+    return _found.names(__path__)
 
 
 def find(name: str) -> Any:
     """The wrapper of that name, imported on first use."""
-    if name not in names():
-        close = difflib.get_close_matches(name, names(), n=1)
-        hint = f"; did you mean {close[0]}?" if close else "."
-        raise ValueError(f"no wrapper is named {name!r}{hint} The wrappers: {', '.join(names())}")
-    return importlib.import_module(f"{__name__}.{name}")
+    return _found.find(__name__, "wrapper", name, names())

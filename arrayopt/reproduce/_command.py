@@ -1,0 +1,71 @@
+"""``arrayopt reproduce``: run an experiment, write its numbers and its picture."""
+
+import importlib.util
+import inspect
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import rich.progress
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from . import find, names
+
+
+def reproduce(
+    name: Annotated[str | None, typer.Argument(help="The experiment; without it, a list.")] = None,
+    output: Annotated[Path, typer.Option(help="The folder for NAME.json and NAME.png.")] = Path(),
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    quick: Annotated[bool, typer.Option(help="Small and short: does it run?")] = False,
+) -> None:
+    """Run an experiment of a rule's paper: numbers beside the paper's, a picture, a JSON file."""
+    console = Console()
+    if name is None:
+        table = Table("experiment", "what it is")
+        for each in names():
+            table.add_row(each, escape(title(find(each))))
+        console.print(table)
+        return
+    experiment = find(name)
+    if not output.is_dir():
+        raise ValueError(f"--output needs a folder that is there: {output}")
+    if importlib.util.find_spec("matplotlib") is None:
+        raise ImportError('reproduce needs matplotlib: pip install "arrayopt[plot]"')
+    columns = ("{task.description}", rich.progress.BarColumn(), "{task.fields[note]}")
+    bar = rich.progress.Progress(
+        *columns, rich.progress.TimeElapsedColumn(), console=Console(stderr=True)
+    )
+    with bar:
+        task = bar.add_task(name, total=1.0, note="")
+
+        def tell(done: float, note: str) -> None:
+            bar.update(task, completed=done, note=note)
+
+        numbers = experiment.run(tell, seed=seed, quick=quick)
+        tell(1.0, "")
+    table = Table("", "paper", "here", title=escape(title(experiment)), title_justify="left")
+    for row in experiment.table(numbers):
+        table.add_row(*map(escape, row))
+    console.print(table)
+    for file in write(experiment, numbers, output / name):
+        console.print(f"written: {file}", highlight=False, soft_wrap=True)
+
+
+def title(experiment: Any) -> str:
+    """The first line of its docstring."""
+    return (inspect.getdoc(experiment) or "").split("\n")[0]
+
+
+def write(experiment: Any, numbers: dict[str, Any], stem: Path) -> tuple[Path, Path]:
+    """``STEM.json`` and ``STEM.png``."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(layout="constrained", dpi=150)
+    experiment.draw(numbers, figure)
+    found = stem.with_suffix(".json"), stem.with_suffix(".png")
+    found[0].write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
+    figure.savefig(found[1])
+    return found
