@@ -1,0 +1,87 @@
+"""MaxVA's experiments: what was recorded bears the claims, and the problems are the paper's."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from arrayopt.reproduce import maxva_stochastic as stochastic
+
+PAGES = Path(__file__).parent.parent / "docs" / "reproduce"
+
+
+@pytest.fixture(scope="module")
+def walk():
+    return json.loads((PAGES / "maxva_stochastic.json").read_text())
+
+
+def test_adam_diverges_and_madam_arrives(walk):
+    curves, at = walk["curves"], np.asarray(walk["at"])
+    assert walk["runs"] == 100
+    assert at[-1] == 100_000
+    assert curves["Adam"]["near"][-1] == 0
+    f = np.asarray(curves["Adam"]["f"])
+    assert np.all(np.diff(f[at > 100]) > 0)
+    assert f[-1] > 1e4
+    assert curves["MAdam"]["near"][-1] == curves["AMSGrad"]["near"][-1] == 100
+    assert stochastic.reached(walk, "MAdam", 1.0) < stochastic.reached(walk, "AMSGrad", 1.0)
+    late = np.searchsorted(at, 50_000)
+    for name in ("S1", "S2"):
+        assert curves["Adam"][name][-1] > 1.5 * curves["Adam"][name][late]
+        assert curves["MAdam"][name][-1] < 1.01 * curves["MAdam"][name][late]
+
+
+def test_adam_walks_as_the_mean_of_its_update_says(walk):
+    rng = np.random.default_rng(5)
+    v, mean = np.full(2000, 12.0), []
+    for _ in range(600):
+        g = np.where(rng.random(2000) < 1 / 11, 11.0, -1.0)
+        v = 0.9 * v + 0.1 * g**2
+        mean.append((g / np.sqrt(v)).mean())
+    drift = -0.8 * np.mean(mean[100:])
+    seen = (walk["curves"]["Adam"]["f"][-1] + 0.5 - 2.0) / walk["at"][-1]
+    assert seen == pytest.approx(drift, rel=0.03)
+
+
+def test_zero_attracts_below_the_critical_step(walk):
+    rng = np.random.default_rng(6)
+    for factor, attracts in ((0.95, True), (1.05, False)):
+        a = factor * walk["critical"]
+        f = np.where(rng.random(400_000) < 1 / 11, abs(1 - 11 * a), 1 + a)
+        assert (np.log(f).mean() < 0) == attracts
+    end = {k: c["d"][-1] for k, c in walk["curves"].items()}
+    assert 0.8 / end["AMSGrad"] < walk["critical"] < 1.2 / end["AMSGrad, lr 1.2"]
+    assert 1.2 / end["MAdam"] < walk["critical"]
+
+
+def test_eq_12_and_its_sums_in_plain_floats():
+    first = np.random.default_rng(2).integers(0, 11, (60, 1)) == 0
+    names, opt = stochastic.sweeps()[2]
+    seen = stochastic.follow(opt, first, np.array([60]))[names.index("MAdam")][0]
+
+    def piece(x, i):
+        inside = abs(x) <= 1
+        if i:
+            return 5.5 * x * x if inside else 11 * abs(x) - 5.5
+        return -0.5 * x * x if inside else -abs(x) + 0.5
+
+    x, u, v, w, s1, s2, before = 2.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    for i in first[:, 0]:
+        h = 1e-7
+        g = (piece(x + h, i) - piece(x - h, i)) / (2 * h)
+        beta = 0.9
+        if w > 0:
+            mean, var = u / w, v / w - (u / w) ** 2
+            d2 = (g - mean) ** 2
+            beta = min(max((d2 + var) / (w * (d2 - var) + d2 + var + 1e-20), 0.5), 1.0)
+        u, v, w = (beta * a + (1 - beta) * b for a, b in ((u, g), (v, g * g), (w, 1.0)))
+        step = 1.2 / (math.sqrt(v / w) + 1e-8)
+        s1, s2, before = s1 + abs(step * g), s2 + abs(step - before), step
+        x -= step * g
+    f = piece(x, 1) + 10 * piece(x, 0)
+    assert seen["S1"] == pytest.approx(s1, rel=1e-4)
+    assert seen["S2"] == pytest.approx(s2, rel=1e-4)
+    assert seen["f"] == pytest.approx(f, rel=1e-4)
+    assert stochastic.objective(np.array([0.5, -3.0])).tolist() == [0.125, 2.5]
