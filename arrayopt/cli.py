@@ -21,6 +21,7 @@ try:
     from rich.table import Column, Table
 
     from ._like.command import like
+    from .race._command import race
     from .reproduce._command import reproduce
 except ImportError as error:
     raise SystemExit(f'the command line needs: pip install "arrayopt[cli]" ({error})') from None
@@ -32,6 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("like")(like)
+app.command("race")(race)
 app.command("reproduce")(reproduce)
 console = Console()
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
