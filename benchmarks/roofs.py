@@ -1,13 +1,16 @@
 """Every elementwise rule's loop beside its roof: ``python benchmarks/roofs.py [RULE ...]``.
 
-The roof of a rule is a loop that reads what the rule reads and writes what it writes, in as many
-passes, and only adds (see arrayopt.bench). One parameter of ten million float32, NumPy, all cores;
-medians of turns that alternate. With rules' names it prints, without it writes docs/roofs.md.
+A rule has two roofs. The memory's is a loop that reads what the rule reads and writes what it
+writes, in as many passes, and only adds (see arrayopt.bench). The arithmetic's is the rule's own
+loop over numbers that are in the cache, scaled up. One parameter of ten million float32, NumPy, all
+cores; medians of turns that alternate. With rules' names it prints, without it writes
+docs/roofs.md.
 """
 
 import os
 import statistics
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -23,18 +26,20 @@ SIZE = 10_000_000
 DOCUMENT = Path(__file__).parent.parent / "docs" / "roofs.md"
 HEAD = """# Every rule beside its roof
 
-The compiled loop of every elementwise rule beside a loop that reads what the rule reads and writes
-what it writes, in as many passes, and only adds. One parameter of ten million float32 on NumPy,
-{threads} threads, milliseconds a step, medians of turns that alternate; written by
-`python benchmarks/roofs.py`. Passes: one that moves the parameter, and one more for each round of
-sums that it needs first.
+The compiled loop of every elementwise rule beside its two roofs, with one parameter of ten million
+float32 on NumPy and {threads} threads; milliseconds a step, medians of turns that alternate.
+Written by `python benchmarks/roofs.py`.
 
-All are within 1.3 of their roofs but three, which are bound by arithmetic and not by memory:
-`madam` takes an exponential of each element, `madgrad` (a cube root) and `padam` (any power) a
-logarithm and an exponential.
+- memory: a loop that reads what the rule reads and writes what it writes, in as many passes, and
+  only adds;
+- arithmetic: the rule's own loop over numbers that are in the cache, scaled to as many elements and
+  threads: what it would take if memory were free;
+- ratio: the time beside the larger of the two, and beside the memory's alone.
 
-| rule | passes | rule | roof | ratio |
-|---|---|---|---|---|
+Passes: one that moves the parameter, and one more for each round of sums that it needs first.
+
+| rule | passes | rule | memory | arithmetic | ratio | to memory |
+|---|---|---|---|---|---|---|
 """
 
 
@@ -44,8 +49,27 @@ def row(name: str, params: list[np.ndarray], grads: list[np.ndarray], threads: i
     runners = {k: measure.Runner(e, fresh=False) for k, e in entries.items()}
     measure.race(runners, 9, [])
     problem.close()
-    ours, roof = (1e3 * statistics.median(r.times) for r in runners.values())
-    return name, 1 + len(rounds(ao.rules.find(name))), ours, roof, ours / roof
+    ours, memory = (1e3 * statistics.median(r.times) for r in runners.values())
+    alone = arithmetic(name, threads)
+    passes = 1 + len(rounds(ao.rules.find(name)))
+    return name, passes, ours, memory, alone, ours / max(memory, alone), ours / memory
+
+
+def arithmetic(name: str, threads: int) -> float:
+    """The rule's loop in the cache: the slope between a short and a longer array."""
+    rng = np.random.default_rng(0)
+    short, long = 1 << 11, 1 << 15
+    times = {}
+    for size in (short, long):
+        arrays = [[rng.standard_normal(size, np.float32)] for _ in range(2)]
+        step = peers.CONTESTANTS["arrayopt numpy fused"](Problem(name, "float32", 1, *arrays)).step
+        measured = []
+        for _ in range(300):
+            start = time.perf_counter()
+            step()
+            measured.append(time.perf_counter() - start)
+        times[size] = statistics.median(measured)
+    return 1e3 * (times[long] - times[short]) / (long - short) * SIZE / threads
 
 
 def main() -> None:
@@ -58,7 +82,7 @@ def main() -> None:
         if backend.engines(ao.Optimizer(name))["fused"]:
             continue
         found = row(name, params, grads, threads)
-        lines.append("| `{}` | {} | {:.1f} | {:.1f} | {:.2f} |".format(*found))
+        lines.append("| `{}` | {} | {:.1f} | {:.1f} | {:.1f} | {:.2f} | {:.2f} |".format(*found))
         print(lines[-1], flush=True)
     if not sys.argv[1:]:
         DOCUMENT.write_text(HEAD.format(threads=threads) + "\n".join(lines) + "\n")

@@ -212,9 +212,9 @@ def without_effect(program: Program, i: int) -> bool:
 EQUIVALENT = {
     # where u is 0, so is m: 0 divided by whatever is 0
     "adamax": {"literal is 0.7": 1},
-    # where v is 0, a second ``where`` hides what the first one is for; an element that is 0 stays
-    # so, whatever its sign
-    "madam": {"where is its branch 1": 2, "less is True": 1, "where is its branch 0": 1},
+    # where v is 0, so is the gradient, but for one whose square underflows; an element that is 0
+    # stays so, whatever its sign
+    "madam": {"literal is 0.7": 1, "less is True": 1, "where is its branch 0": 1},
     # where w is 0, a second ``where`` hides what the first one is for
     "maxva_lamadam": {"where is its branch 1": 1},
     "maxva_madam": {"where is its branch 1": 1},

@@ -214,21 +214,21 @@ def ulps(got, want):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("name", ["exp", "log"])
-def test_exp_and_log_are_one_ulp_off_or_little_more(name, dtype):
+@pytest.mark.parametrize("name", ["exp", "log", "cbrt"])
+def test_series_are_one_ulp_off_or_little_more(name, dtype):
     rng = np.random.default_rng(4)
     tiny, most = np.finfo(dtype).smallest_subnormal, np.finfo(dtype).max
     low, high = np.log(np.longdouble(tiny)), np.log(np.longdouble(most))
     near = rng.standard_normal(300_000) * np.exp(rng.uniform(-20, 0, 300_000))
     x = np.concatenate([near, rng.uniform(float(low), float(high), 300_000)]).astype(dtype)
-    if name == "log":
+    if name != "exp":
         x = np.concatenate([np.exp(x[x < high].astype(np.longdouble)), 1 + near]).astype(dtype)
         x = x[(x > 0) & np.isfinite(x)]
     with np.errstate(all="ignore"):
         want = getattr(np, name)(x.astype(np.longdouble))
         normal = np.isfinite(want.astype(dtype)) & (np.abs(want) >= np.finfo(dtype).tiny)
     got = loop(lambda xp, a: getattr(xp, name)(a), x)
-    assert ulps(got[normal], want[normal]) < 1.05
+    assert ulps(got[normal], want[normal]) < 1.06
     assert np.all(np.abs(got - want)[~normal & np.isfinite(got)] <= tiny * 1.01)
     special = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, -1.0, 1.0, tiny, most, -most], dtype)
     with np.errstate(all="ignore"):
@@ -253,6 +253,7 @@ FUNCTIONS = {
     "pow": lambda xp, a: xp.abs(a) ** 0.75,
     "expm1, log1p": lambda xp, a: xp.log1p(xp.expm1(xp.minimum(xp.abs(a), 3.0))),
     "tanh": lambda xp, a: xp.tanh(a),
+    "cbrt": lambda xp, a: xp.cbrt(a),
     "astype": lambda xp, a: xp.astype(xp.astype(a, xp.float32) * 3, a.dtype),
 }
 
@@ -265,7 +266,7 @@ def test_functions_are_numpys(name, dtype):
     with np.errstate(all="ignore"):
         want = FUNCTIONS[name](numpy_backend.XP, x)
     got = loop(FUNCTIONS[name], x)
-    most = 4 if name in ("pow", "expm1, log1p", "tanh") else 0
+    most = 4 if name in ("pow", "expm1, log1p", "tanh", "cbrt") else 0
     np.testing.assert_array_max_ulp(got, want.astype(dtype), most)
 
 
@@ -597,10 +598,9 @@ def mutants(program):
     for i, node in enumerate(nodes):
         if node.op == "literal":
             if node.dtype != "bool":
-                yield (
-                    f"{i}: literal {node.data}",
-                    changed(i, node._replace(data=repr(float(node.data) * 15 / 16 + 1e-3))),
-                )
+                other = float(node.data) * 15 / 16 + 1e-3 if float(node.data) < np.inf else 0.5
+                name = f"{i}: literal {node.data}"
+                yield name, changed(i, node._replace(data=repr(other)))
         elif node.op not in ("input", "scalar"):
             for k in dict.fromkeys(node.args):
                 if nodes[k].dtype == node.dtype and k in node.args[node.op == "where" :]:
@@ -682,7 +682,8 @@ UNSEEN = [
     ("adamax", "20: add left out", "with eps_in_max it adds 0"),
     ("mada", "where left out", MASKED),
     ("madam", "where left out", MASKED),
-    ("madam", "28: less True", "the sign of a parameter that is 0 multiplies 0"),
+    ("madam", "literal inf", ZERO),
+    ("madam", "27: less True", "the sign of a parameter that is 0 multiplies 0"),
     *((rule, "literal 1.0", ZERO) for rule in ("lamb", "novograd", "prodigy")),
     ("maxva_", "13: where left out", MASKED),
     ("maxva_", "14: where left out", MASKED),

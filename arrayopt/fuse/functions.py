@@ -5,8 +5,30 @@ import math
 import struct
 from typing import Any, NamedTuple
 
-EXP = {"float": 8, "double": 14}  # terms of exp on [-log(2) / 2, log(2) / 2]
-LOG = {"float": 5, "double": 12}  # terms of log on [1 / sqrt(2), sqrt(2)]
+# exp(r) = 1 + r + r**2 P(r) for |r| <= log(2) / 2, and log(1 + f) = f - f**2 / 2 + f**3 Q(f) for
+# 1 + f in [1 / sqrt(2), sqrt(2)]. In float the polynomials of least largest relative error (Remez;
+# 3e-9 and 6e-9), in double Taylor's and, for log, the series of atanh.
+EXP = {
+    "float": [
+        0.5000000095389119,
+        0.16666518603577912,
+        0.04166620517768968,
+        0.008368917797914646,
+        0.0013950532763024608,
+    ],
+    "double": [1 / math.factorial(k) for k in range(2, 14)],
+}
+LOG = [
+    0.3333331664123209,
+    -0.2500081320030155,
+    0.20002294822646538,
+    -0.16624452539207002,
+    0.14180938805412469,
+    -0.13129582337362103,
+    0.12883795752605537,
+    -0.0785989124230966,
+]
+ATANH = [2 / (2 * k + 1) for k in range(1, 13)]
 
 
 class Float(NamedTuple):
@@ -35,27 +57,22 @@ def exp(w: Any, x: str, kind: str) -> str:
     magic = 1.5 * 2.0**lay.mantissa  # a number so large that adding it rounds to integers
     t = w.intrinsic("fma", kind, x, c(1 / math.log(2)), c(magic))
     n = w(f"fsub {kind} {t}, {c(magic)}")
-    high = _rounded(math.log(2), lay.mantissa - 11 if kind == "double" else lay.mantissa - 8)
-    # log(2) - high needs more digits than a double has: log(2) = 0.693147180559945309417232...
-    low = (0.693147180559945286226764 - high) + 2.3190468138462996e-17
+    high, low = _log2(lay, kind)
     r = w.intrinsic("fma", kind, n, c(-high), x)
     r = w.intrinsic("fma", kind, n, c(-low), r)
-    terms = EXP[kind]
-    y = c(1 / math.factorial(terms - 1))
-    for k in range(terms - 2, 1, -1):
-        y = w.intrinsic("fma", kind, y, r, c(1 / math.factorial(k)))
-    y = w(f"fmul {kind} {y}, {r}")
-    y = w.intrinsic("fma", kind, y, r, r)
+    p = polynomial(w, r, EXP[kind], kind)
+    y = w.intrinsic("fma", kind, p, w(f"fmul {kind} {r}, {r}"), r)
     y = w(f"fadd {kind} {y}, {c(1.0)}")
+    # 2**n, in two factors, as it may not exist itself: what is shifted into the exponent are the
+    # last bits of t, which end in n
     whole = w(f"bitcast {kind} {t} to {lay.bits}")
-    whole = w(f"sub {lay.bits} {whole}, {pattern(magic, kind)}")
-    half = w(f"ashr {lay.bits} {whole}, 1")  # in two factors: 2**n itself may not exist
-    for power in (half, w(f"sub {lay.bits} {whole}, {half}")):
-        power = w(f"add {lay.bits} {power}, {lay.bias}")
-        power = w(f"shl {lay.bits} {power}, {lay.mantissa}")
-        factor = w(f"bitcast {lay.bits} {power} to {kind}")
-        y = w(f"fmul {kind} {y}, {factor}")
-    return y
+    half = w(f"ashr {lay.bits} {whole}, 1")
+    rest = w(f"shl {lay.bits} {w(f'sub {lay.bits} {whole}, {half}')}, {lay.mantissa}")
+    y = w(f"bitcast {kind} {y} to {lay.bits}")
+    y = w(f"add {lay.bits} {y}, {w(f'shl {lay.bits} {half}, {lay.mantissa}')}")
+    y = w(f"bitcast {lay.bits} {y} to {kind}")
+    rest = w(f"add {lay.bits} {rest}, {pattern(1.0, kind)}")
+    return w(f"fmul {kind} {y}, {w(f'bitcast {lay.bits} {rest} to {kind}')}")
 
 
 def log(w: Any, x: str, kind: str) -> str:
@@ -74,17 +91,16 @@ def log(w: Any, x: str, kind: str) -> str:
     fewer = w(f"fsub {kind} {n}, {c(float(lay.mantissa))}")
     n = w(f"select i1 {small}, {kind} {fewer}, {kind} {n}")
     f = w(f"fsub {kind} {z}, {c(1.0)}")
-    s = w(f"fdiv {kind} {f}, {w(f'fadd {kind} {z}, {c(1.0)}')}")
-    s2 = w(f"fmul {kind} {s}, {s}")
-    p = c(2 / (2 * LOG[kind] + 1))
-    for k in range(LOG[kind] - 1, 0, -1):
-        p = w.intrinsic("fma", kind, p, s2, c(2 / (2 * k + 1)))
-    p = w(f"fmul {kind} {p}, {s2}")
-    # log(1 + f) = f - s f + s p, where 2 s = f - s f: the first term exact, the others small
-    half = w(f"fmul {kind} {w(f'fmul {kind} {f}, {f}')}, {c(0.5)}")
-    rest = w(f"fmul {kind} {s}, {w(f'fadd {kind} {half}, {p}')}")
-    high = _rounded(math.log(2), lay.mantissa - 11 if kind == "double" else lay.mantissa - 8)
-    low = (0.693147180559945286226764 - high) + 2.3190468138462996e-17
+    high, low = _log2(lay, kind)
+    f2 = w(f"fmul {kind} {f}, {f}")
+    half = w(f"fmul {kind} {f2}, {c(0.5)}")
+    if kind == "float":
+        rest = w(f"fmul {kind} {w(f'fmul {kind} {f2}, {f}')}, {polynomial(w, f, LOG, kind)}")
+    else:  # log(1 + f) = f - s f + s p, where 2 s = f - s f: the first term exact
+        s = w(f"fdiv {kind} {f}, {w(f'fadd {kind} {z}, {c(1.0)}')}")
+        s2 = w(f"fmul {kind} {s}, {s}")
+        p = w(f"fmul {kind} {polynomial(w, s2, ATANH, kind)}, {s2}")
+        rest = w(f"fmul {kind} {s}, {w(f'fadd {kind} {half}, {p}')}")
     rest = w.intrinsic("fma", kind, n, c(low), rest)
     rest = w(f"fsub {kind} {half}, {rest}")
     y = w.intrinsic("fma", kind, n, c(high), w(f"fsub {kind} {f}, {rest}"))
@@ -97,7 +113,34 @@ def log(w: Any, x: str, kind: str) -> str:
     return y
 
 
-SERIES = {"exp": exp, "log": log}
+def cbrt(w: Any, x: str, kind: str) -> str:
+    """A third of the exponent, then steps of Halley's: each has three times as many digits."""
+    lay, c = FLOATS[kind], functools.partial(number, kind=kind)
+    size = w.intrinsic("fabs", kind, x)
+    lift = lay.mantissa // 3 + 4  # 8**lift makes the smallest numbers normal, and their quarters
+    small = w(f"fcmp olt {kind} {size}, {c(16 * lay.tiny)}")
+    lifted = w(f"fmul {kind} {size}, {c(8.0**lift)}")
+    a = w(f"select i1 {small}, {kind} {lifted}, {kind} {size}")
+    # as an integer, a number is nearly its logarithm: bias * 2**mantissa for 1
+    bits = w(f"sitofp {lay.bits} {w(f'bitcast {kind} {a} to {lay.bits}')} to {kind}")
+    one = (lay.bias - 0.05) * 2.0**lay.mantissa * 2 / 3
+    third = w.intrinsic("fma", kind, bits, c(1 / 3), c(one))
+    y = w(f"bitcast {lay.bits} {w(f'fptosi {kind} {third} to {lay.bits}')} to {kind}")
+    quarter = w(f"fmul {kind} {a}, {c(0.25)}")  # of all, so that nothing overflows
+    for _ in range(CBRT[kind]):  # y -= y (y**3 - a) / (2 y**3 + a)
+        cube = w(f"fmul {kind} {w(f'fmul {kind} {y}, {y}')}, {w(f'fmul {kind} {y}, {c(0.25)}')}")
+        off = w(f"fsub {kind} {quarter}, {cube}")
+        down = w(f"fadd {kind} {w(f'fadd {kind} {cube}, {cube}')}, {quarter}")
+        y = w.intrinsic("fma", kind, y, w(f"fdiv {kind} {off}, {down}"), y)
+    lowered = w(f"fmul {kind} {y}, {c(2.0**-lift)}")
+    y = w(f"select i1 {small}, {kind} {lowered}, {kind} {y}")
+    y = w.intrinsic("copysign", kind, y, x)
+    own = w(f"fcmp ueq {kind} {x}, {w(f'fadd {kind} {x}, {x}')}")  # 0, infinity and NaN
+    return w(f"select i1 {own}, {kind} {x}, {kind} {y}")
+
+
+CBRT = {"float": 2, "double": 3}  # steps
+SERIES = {"exp": exp, "log": log, "cbrt": cbrt}
 
 
 def number(value: float, kind: str) -> str:
@@ -113,6 +156,19 @@ def pattern(value: float, kind: str) -> int:
     return int(struct.unpack(int_, struct.pack(float_, value))[0])
 
 
-def _rounded(value: float, bits: int) -> float:
-    """``value`` in [0.5, 1) with so many bits."""
-    return math.floor(value * 2.0**bits) / 2.0**bits
+def polynomial(w: Any, x: str, terms: list[float], kind: str) -> str:
+    """``terms[0] + terms[1] x + ...``, by pairs (Estrin): fewer steps wait for one another."""
+    values = [number(c, kind) for c in terms]
+    while len(values) > 1:
+        pairs = [values[i : i + 2] for i in range(0, len(values), 2)]
+        values = [w.intrinsic("fma", kind, p[1], x, p[0]) if len(p) == 2 else p[0] for p in pairs]
+        x = w(f"fmul {kind} {x}, {x}") if len(values) > 1 else x
+    return values[0]
+
+
+def _log2(lay: Float, kind: str) -> tuple[float, float]:
+    """log(2) in two parts, the first with so few bits that its products with an n are exact."""
+    bits = 2.0 ** (lay.mantissa - 11 if kind == "double" else lay.mantissa - 8)
+    high = math.floor(math.log(2) * bits) / bits
+    # the rest needs more digits than a double has: log(2) = 0.693147180559945309417232...
+    return high, (0.693147180559945286226764 - high) + 2.3190468138462996e-17

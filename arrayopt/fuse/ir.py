@@ -14,7 +14,7 @@ BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
 TYPES["bool"] = "i1"
 ARITHMETIC = {"add": "fadd", "subtract": "fsub", "multiply": "fmul", "divide": "fdiv"}
 ORDER = dict(zip(COMPARE, ("olt", "ole", "ogt", "oge", "oeq", "une"), strict=True))
-WIDTH = 256  # bits of a vector, at most; longer ones have not been tried
+WIDTH = 512  # bits of a vector, at most: as many as the processor has
 LOGIC = {"logical_and": "and", "logical_or": "or"}
 
 
@@ -93,6 +93,7 @@ class Writer:
         self.count = 0
         self.declared: set[str] = set()
         self.uniform: set[str] = set()  # values that all elements of a parameter have in common
+        self.bare: dict[str, tuple[str, str]] = {}  # limited values, and what is yet to subtract
         self.switches: dict[str, str] = {}  # the host's conditions, and each as a double
 
     def __call__(self, instruction: str) -> str:
@@ -226,6 +227,7 @@ class Writer:
         """The larger or smaller one; a NaN is kept, whichever it is."""
         if a in self.uniform:
             a, b = b, a
+        a, before = self.bare.get(a, (a, None)) if b in self.uniform else (a, None)
         better = self(f"fcmp {order} {kind} {a}, {b}")
         found = self(
             f"select i1 {better}, {kind} {b}, {kind} {a}"
@@ -235,7 +237,10 @@ class Writer:
             return self(f"select i1 {nan}, {kind} {b}, {kind} {found}")
         # for all elements at once: 0 to subtract, or NaN
         rest = self(f"select i1 {nan}, {kind} {b}, {kind} {number(0.0, kind)}")
-        return self(f"fsub {kind} {found}, {rest}")
+        rest = rest if before is None else self(f"fadd {kind} {before}, {rest}")
+        whole = self(f"fsub {kind} {found}, {rest}")
+        self.bare[whole] = found, rest
+        return whole
 
     def _scalar(self, wide: str, dtype: str) -> str:
         if dtype == "bool":

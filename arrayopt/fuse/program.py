@@ -8,7 +8,7 @@ import numpy as np
 BINARY = ("add", "subtract", "multiply", "divide", "pow")
 COMPARE = ("less", "less_equal", "greater", "greater_equal", "equal", "not_equal")
 LOGIC = ("logical_and", "logical_or", "logical_not")
-FUNCTIONS = ("sqrt", "exp", "expm1", "log", "log1p", "tanh")
+FUNCTIONS = ("sqrt", "cbrt", "exp", "expm1", "log", "log1p", "tanh")
 UNARY = ("negative", "abs", *FUNCTIONS)
 
 

@@ -66,9 +66,9 @@ def update(
     ``t`` counts from 1. ``lr`` is the relative change of an element in one typical step.
     """
     v = b2 * state.v + (1 - b2) * (grad * grad)
-    root = xp.sqrt(xp.where(v == 0, 1.0, v) / debias(b2, t, xp=xp))
-    q = clip(xp.where(v == 0, 0.0, grad / root), -g_bound, g_bound, xp=xp)
-    p = param * xp.exp(-lr * (q * sign(param, xp=xp)))
+    root = xp.sqrt(xp.where(v == 0, xp.inf, v))
+    q = clip(debias(b2, t, xp=xp) ** 0.5 * grad / root, -g_bound, g_bound, xp=xp)
+    p = param * xp.exp(q * (-lr * sign(param, xp=xp)))
     bound = p_scale * state.scale
     p = pick(lr == 0, param, clip(p, -bound, bound, xp=xp), xp=xp)
     return p, State(v, state.scale)
