@@ -1,11 +1,16 @@
 """The package: what it loads, what it ships, what its documents claim."""
 
+import importlib
 import re
+import shlex
 import subprocess
 import sys
+import textwrap
+import tomllib
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import arrayopt as ao
@@ -87,24 +92,101 @@ def test_rules_are_one_screen_and_import_only_helpers():
         assert len(code.splitlines()) <= most, name
 
 
-def blocks(document):
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", *sorted(
+    p.relative_to(ROOT).as_posix() for p in (ROOT / "docs").rglob("*.md"))]  # fmt: skip
+
+
+def fences(document):
+    """Language and content of every fenced block, without its indentation."""
     text = (ROOT / document).read_text()
-    return re.findall(r"```python\n(.*?)```", text, re.S)
+    found = re.findall(r"^( *)```([^`\n]*)\n(.*?)^\1```$", text, re.M | re.S)
+    assert 2 * len(found) == len(re.findall(r"^ *```", text, re.M)), document
+    return [(language, textwrap.dedent(code)) for _, language, code in found]
 
 
-@pytest.mark.parametrize("document", ["README.md", *sorted(
-    p.relative_to(ROOT).as_posix() for p in (ROOT / "docs").glob("*.md"))])  # fmt: skip
+@pytest.mark.parametrize("document", DOCUMENTS)
 def test_code_in_documents_runs(document, tmp_path):
     together = []
-    for code in blocks(document):
+    for language, code in fences(document):
+        assert language in ("python", "sh", "text") or language[:1] == "{", language
+        if language != "python":
+            continue
+        if file := re.match(r"# (\w+\.py)\n", code):  # a file that later blocks import
+            (tmp_path / file[1]).write_text(code)
         if "import cupy" in code:
             compile(code, document, "exec")  # it needs a GPU
         elif "XLA_FLAGS" in code or "__main__" in code:  # read at the start; starts processes
             python(code, cwd=tmp_path)
         else:
             together.append(code)
-    # each with no names but its own
-    python(f"for code in {together!r}: exec(code, {{'__name__': '__main__'}})", cwd=tmp_path)
+    if together:  # each with no names but its own
+        python(f"for code in {together!r}: exec(code, {{'__name__': '__main__'}})", cwd=tmp_path)
+
+
+def commands(document):
+    """Every command of the shell that a document shows, split into words."""
+    text = (ROOT / document).read_text()
+    lines = [line for language, code in fences(document) if language == "sh"
+             for line in code.replace("\\\n", " ").splitlines()]  # fmt: skip
+    prose = re.sub(r"```.*?```", "", text, flags=re.S)
+    lines += [span.replace("\n", " ") for span in re.findall(r"`([^`]+)`", prose)
+              if re.match(r"(arrayopt|pip|pytest|python|sphinx-build) [^|]*$", span)]  # fmt: skip
+    for line in lines:
+        for one in re.split(r"&&|;|\|", line.partition(" #")[0]):
+            if words := shlex.split(one):
+                yield words
+
+
+def check_command(words, arrayopt):
+    """Raise where a command, one of its options or a file that it names is not there."""
+    program, *args = words
+    if program == "arrayopt":
+        name, *args = args
+        command = arrayopt.commands[name]
+        if "--help" not in args:
+            command.make_context(name, args)
+    elif program == "pip":
+        known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+        for extras in re.findall(r"^(?:\.|arrayopt)\[(.*)\]$", "\n".join(args), re.M):
+            assert {*extras.split(",")} <= known["optional-dependencies"].keys(), extras
+    elif program in ("python", "python3"):
+        assert args[0] == "-m" or (ROOT / args[0]).is_file(), args
+    else:
+        assert program in (".", "pytest", "sphinx-build", ".ci/run"), program
+
+
+def test_commands_in_documents_are_there():
+    typer = pytest.importorskip("typer.main")
+    from arrayopt.cli import app
+
+    arrayopt = typer.get_command(app)
+    found = [(d, words) for d in DOCUMENTS for words in commands(d)]
+    assert {"arrayopt", "pip", "python", "pytest", "sphinx-build"} <= {w[0] for _, w in found}
+    for document, words in found:
+        try:
+            check_command(words, arrayopt)
+        except Exception as error:
+            raise AssertionError(f"{document}: {shlex.join(words)}: {error!r}") from None
+
+
+def test_a_rule_that_a_newcomer_wrote_is_grams(tmp_path, monkeypatch):
+    torch = pytest.importorskip("torch")
+    Grams = pytest.importorskip("pytorch_optimizer").Grams
+    (code,) = (c for _, c in fences("docs/own_rule.md") if c.startswith("# grams.py"))
+    (tmp_path / "grams.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert len([line for line in code.splitlines() if line.strip()]) <= 25
+    opt = ao.Optimizer(importlib.import_module("grams"), lr=0.1, b1=0.8, weight_decay=0.01)
+    torch.manual_seed(0)
+    params = {"w": torch.randn(50, dtype=torch.float64)}
+    theirs = params["w"].clone().requires_grad_()
+    other = Grams([theirs], lr=0.1, betas=(0.8, 0.999), weight_decay=0.01)
+    state = opt.init(params)
+    for _ in range(20):
+        theirs.grad = torch.randn(50, dtype=torch.float64)
+        params, state = opt.step(params, {"w": theirs.grad}, state)
+        other.step()
+        np.testing.assert_allclose(params["w"], theirs.detach(), rtol=1e-12, atol=1e-12)
 
 
 def test_readme_shows_running_code_by_line_15():

@@ -1,0 +1,58 @@
+"""A rule's slots, with what the comments beside them say."""
+
+import inspect
+import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import arrayopt as ao
+from arrayopt._schema import title_of
+from arrayopt._step import is_elementwise
+from arrayopt._tree import Tree
+
+SIZE = 1024  # elements of the parameter whose slots are measured
+
+
+class Slot(NamedTuple):
+    """One slot."""
+
+    name: str
+    meaning: str
+    bytes: str
+
+
+def slots(module: Any, rule: Any) -> list[Slot]:
+    """The slots of a rule or wrapper; ``rule`` is the rule, or the wrapper around some rule."""
+    param = np.ones(SIZE if is_elementwise(rule) else (32, 32), np.float32)
+    made = ao.Optimizer(rule).init(param).slots._asdict()
+    return [Slot(name, meaning, size(made[name])) for name, meaning in meanings(module.State)]
+
+
+def size(slot: Any) -> str:
+    """Bytes for each element of the parameter."""
+    if isinstance(slot, tuple):
+        return "off by default"
+    (leaf,) = Tree(slot).leaves
+    return f"{leaf.nbytes / SIZE:.2g}" if leaf.size > 1 else "one value"
+
+
+def meanings(state: Any) -> Iterator[tuple[str, str]]:
+    """Each slot's name and the comment beside it, or on the lines after it."""
+    found: list[list[str]] = []
+    for line in inspect.getsource(state).splitlines():
+        field = re.match(r"    (\w+): [^#]*(?:#\s*(.*))?$", line)
+        if field:
+            found.append([field[1], field[2] or ""])
+        elif found and (more := re.match(r"\s+#\s*(.*)", line)):
+            found[-1][1] += f" {more[1]}"
+    last = ""
+    for name, meaning in found:
+        last = meaning or last  # one comment may stand for the slots that follow
+        yield name, last
+
+
+def torch_class(rule: Any) -> str:
+    """The name of its class in ``arrayopt.backends.torch``."""
+    return re.sub(r"\W", "", title_of(rule).partition(":")[0])
