@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from arrayopt.reproduce import maxva_quadratic as quadratic
 from arrayopt.reproduce import maxva_stochastic as stochastic
 
 PAGES = Path(__file__).parent.parent / "docs" / "reproduce"
@@ -85,3 +86,62 @@ def test_eq_12_and_its_sums_in_plain_floats():
     assert seen["S2"] == pytest.approx(s2, rel=1e-4)
     assert seen["f"] == pytest.approx(f, rel=1e-4)
     assert stochastic.objective(np.array([0.5, -3.0])).tolist() == [0.125, 2.5]
+
+
+@pytest.fixture(scope="module")
+def noisy():
+    return json.loads((PAGES / "maxva_quadratic.json").read_text())
+
+
+@pytest.mark.parametrize("which", quadratic.LISTS)
+def test_madam_is_lower_in_all_settings(noisy, which):
+    settings = noisy[which]["settings"]
+    assert [(s["h"], s["sigma"]) for s in settings] == quadratic.SETTINGS
+    for s in settings:
+        low, high = (5, 15) if s["sigma"] == 1 else (38, 48)
+        assert low < s["MAdam"]["lower"] < high
+        assert s["MAdam"]["lower"] > 5 * s["MAdam"]["lower_se"]
+        assert 5 < s["MAdam, script"]["lower"] < s["MAdam"]["lower"]
+        assert min(s["MAdam"]["lower_each"]) > 0
+
+
+def test_shorter_steps_in_the_end_and_as_fast_before(noisy):
+    for s in noisy["authors"]["settings"]:
+        adam, madam = s["Adam"], s["MAdam"]
+        assert madam["pull"] / adam["pull"] == pytest.approx(0.53, abs=0.02)
+        slower = madam["speed"] / adam["speed"]
+        assert slower == pytest.approx(0.79 if s["sigma"] == 1 else 1.0, abs=0.03)
+        same = next(o for o in noisy["authors"]["settings"] if o["sigma"] == s["sigma"])
+        for rule in (adam, madam):  # whatever the curvature
+            name = "Adam" if rule is adam else "MAdam"
+            assert rule["pull"] == pytest.approx(same[name]["pull"], rel=1e-3)
+            assert rule["best"] == same[name]["best"]
+
+
+@pytest.mark.parametrize("name", quadratic.RULES)
+def test_eq_13_in_plain_numpy(name):
+    rng = np.random.default_rng(3)
+    start, noise = rng.standard_normal((3, 2)), rng.standard_normal((130, 3, 2))
+    lr, b2 = 0.02, 0.8
+    opt = quadratic.sweep(name, np.array([lr]), np.array([b2]))
+    seen = quadratic.descend(opt, start[None], noise[None])
+    for j, (h2, sigma) in enumerate(quadratic.SETTINGS):
+        h = np.array([1.0, h2])
+        x, early, m, u, v, w = start, start, 0.0, 0.0, 0.0, 0.0
+        for t in range(1, 131):
+            g = h * x - h * sigma * noise[t - 1]
+            m = 0.9 * m + 0.1 * g
+            beta = b2 if name == "Adam" else 0.99
+            if name != "Adam" and t > 1:
+                mean = (u if name == "MAdam" else m) / w
+                var, dev = v / w - mean**2, (g - mean) ** 2
+                beta = np.clip((dev + var) / (w * (dev - var) + dev + var + 1e-16), 0.5, 0.99)
+            u, v, w = (beta * a + (1 - beta) * b for a, b in ((u, g), (v, g * g), (w, 1.0)))
+            d = np.sqrt(v / w)
+            x = x - lr * m / (1 - 0.9**t) / (d + 1e-10)
+            early = x if t <= 100 else early
+        np.testing.assert_allclose(seen.loss[0, j], 0.5 * (h * x**2).sum(-1), rtol=1e-8)
+        assert seen.pull[0, j] == pytest.approx((h * sigma / d).mean(), rel=1e-8)
+        far = np.abs(start) > 1
+        speed = ((np.abs(start) - np.abs(early)) / (100 * lr))[far].mean()
+        assert seen.speed[0, j] == pytest.approx(speed, rel=1e-8)

@@ -18,7 +18,7 @@ the same draws. No momentum (``b1 = 0``). Adam and AMSGrad have lr 0.8 and b = 0
     S_1 = \sum_t \left| \eta\, g_t / d_t \right|, \qquad
     S_2 = \sum_t \left| \eta / d_t - \eta / d_{t-1} \right|, \quad 1 / d_0 := 0.
 
-Zhu et al., *MaxVA*, 2020, section 4.1, https://arxiv.org/abs/2006.11918. The start, the number of
+Zhu et al., *MaxVA*, 2020, Figure 1, https://arxiv.org/abs/2006.11918. The start, the number of
 steps, b of the first step and what is summed in S1 (the axis of the authors' figure says its
 square) were read off the authors' script, https://github.com/zhuchen03/MaxVA.
 
