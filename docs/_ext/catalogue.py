@@ -78,8 +78,7 @@ def rule_page(name: str, measured: Measured, folder: Path) -> str:
         f"Each may be a number, a schedule, a 0-d array or an array that broadcasts. "
         f"``weight_decay``, 0 by default, is {found['decay']} unless asked otherwise: "
         f"{DECAY[found['decay']]}.\n",
-        heading("State", "-"),
-        *state(rule, found),
+        *section("State", state(rule, found) or ["None.\n"]),
         heading("Names elsewhere", "-"),
         f"``ao.Optimizer(\"{name}\")``; the torch class ``arrayopt.backends.torch."
         f"{torch_class(rule)}``; the optax transformation ``arrayopt.backends.jax.{name}``.\n",
@@ -98,8 +97,7 @@ def wrapper_page(name: str, measured: Measured, folder: Path) -> str:
     parts = [heading(name, "="), *lead(wrapper), f'``ao.Optimizer("adam+{name}")``\n']
     if rows:
         parts += [heading("Hyperparameters", "-"), table(["name", "default", "legal"], rows)]
-    if hasattr(wrapper, "State"):
-        parts += [heading("State", "-"), *state(wrapper, found, of=rule)]
+    parts += section("State", state(wrapper, found, of=rule))
     parts += section("Measured", measured.of_wrapper(name))
     return "\n".join([*parts, source(f"arrayopt/wrappers/{name}.py")])
 
@@ -120,12 +118,11 @@ def state(module: Any, found: dict[str, Any], *, of: Any = None) -> list[str]:
     rule = of or module
     rows = [[code(s.name), escaped(s.meaning), s.bytes] for s in slots(module, rule)]
     if not rows:
-        return ["None.\n"]
-    last = f"{found['bytes']} bytes for each float32 parameter"
+        return []
+    last = f"{found['bytes']} bytes for each float32 parameter with the default options.\n"
     if not is_elementwise(rule):
-        last = "Of a matrix of 32 x 32; what each element takes depends on the shape"
-    return [table(["slot", "meaning", "bytes per float32"], rows),
-            f"{last}, with the default options.\n"]  # fmt: skip
+        last = "Of a matrix of 32 x 32, with the default options: it depends on the shape.\n"
+    return [table(["slot", "meaning", "bytes of each float32"], rows), last]
 
 
 def elsewhere(rule: str) -> list[str]:

@@ -24,10 +24,15 @@ class Slot(NamedTuple):
 
 
 def slots(module: Any, rule: Any) -> list[Slot]:
-    """The slots of a rule or wrapper; ``rule`` is the rule, or the wrapper around some rule."""
+    """What a rule or wrapper keeps; ``rule`` is the rule, or the wrapper around some rule."""
     param = np.ones(SIZE if is_elementwise(rule) else (32, 32), np.float32)
     made = ao.Optimizer(rule).init(param).slots._asdict()
-    return [Slot(name, meaning, size(made[name])) for name, meaning in meanings(module.State)]
+    own = meanings(module.State) if hasattr(module, "State") else ()
+    shared = meanings(module.Shared) if hasattr(module, "Shared") else ()
+    return [
+        *(Slot(name, meaning, size(made[name])) for name, meaning in own),
+        *(Slot(name, meaning, "one value for all parameters") for name, meaning in shared),
+    ]
 
 
 def size(slot: Any) -> str:
@@ -35,7 +40,7 @@ def size(slot: Any) -> str:
     if isinstance(slot, tuple):
         return "off by default"
     (leaf,) = Tree(slot).leaves
-    return f"{leaf.nbytes / SIZE:.2g}" if leaf.size > 1 else "one value"
+    return f"{leaf.nbytes / SIZE:.2g}" if leaf.size > 1 else "one value for each parameter"
 
 
 def meanings(state: Any) -> Iterator[tuple[str, str]]:
@@ -47,9 +52,9 @@ def meanings(state: Any) -> Iterator[tuple[str, str]]:
             found.append([field[1], field[2] or ""])
         elif found and (more := re.match(r"\s+#\s*(.*)", line)):
             found[-1][1] += f" {more[1]}"
-    last = ""
+    last = ""  # one comment may stand for the slots that follow
     for name, meaning in found:
-        last = meaning or last  # one comment may stand for the slots that follow
+        last = meaning or last
         yield name, last
 
 
