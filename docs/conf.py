@@ -20,6 +20,7 @@ extensions = [
     "sphinx.ext.viewcode",
     "catalogue",
     "mathml",
+    "play",
     "readme",
     "repository",
 ]

@@ -1,0 +1,184 @@
+"""The page that runs rules in a browser: its paths are NumPy's, and everything on it works."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from arrayopt import rules
+from arrayopt._describe import describe
+from arrayopt.race import problems, run
+
+DOCS = Path(__file__).parent.parent / "docs"
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+STEPS = 30
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """The page's address: the site's own, built alone."""
+    for name in ("sphinx", "myst_parser", "furo"):
+        pytest.importorskip(name)
+    site = tmp_path_factory.mktemp("site")
+    options = {"extensions": "myst_parser,mathml,play", "include_patterns": "play.md", "root_doc": "play"}
+    flags = [x for k, v in options.items() for x in ("-D", f"{k}={v}")]
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", *flags, DOCS, site]
+    subprocess.run(command, check=True, capture_output=True)
+    return (site / "play.html").as_uri()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    api = pytest.importorskip("playwright.sync_api")
+    if CHROMIUM is None:
+        pytest.skip("Chromium is not installed")
+    with api.sync_playwright() as p:
+        found = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def opened(browser, built):
+    """Opens the page; at the end, nothing of it may have failed."""
+    failed, contexts = [], []
+
+    def open_(address="", **options):
+        context = browser.new_context(**options)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda error: failed.append(str(error)))
+        page.on("console", lambda m: failed.append(m.text) if m.type == "error" else None)
+        page.goto(built + address)
+        return page
+
+    yield open_
+    for context in contexts:
+        context.close()
+    assert not failed
+
+
+def test_its_paths_are_numpys(opened):
+    page = opened()
+    names = page.evaluate("Object.keys(RULES)")
+    assert set(rules.names()) - set(names) == {"shampoo"}  # which needs eigenvectors
+    assert len(names) > 60
+    todo = [[n, p, STEPS] for n in names for p in problems.PROBLEMS]
+    found = page.evaluate("todo => todo.map(([r, p, n]) => trajectory(r, p, {}, n))", todo)
+    for (name, problem, _), path in zip(todo, found, strict=True):
+        lr = run.tuned(name.partition("+")[0], problem)
+        want = run.trajectory(name, problem, STEPS, lr=lr)
+        np.testing.assert_allclose(path, want, rtol=1e-9, atol=1e-9, err_msg=f"{name} {problem}")
+
+
+def test_its_numbers_are_the_schemas(opened):
+    page = opened("#rule=adam&problem=beale&h.b1=0.5&steps=50")
+    fields = page.eval_on_selector_all("[name^='h.']", "all => all.map(e => [e.name, e.value])")
+    legal = page.evaluate("RULES.adam.hyper")
+    hyper = describe("adam")["hyper"]
+    want = {f"h.{k}": hyper[k]["default"] for k in legal} | {"h.b1": 0.5}
+    want["h.lr"] = run.tuned("adam", "beale")
+    assert {k: float(v) for k, v in fields} == want
+    assert {k: v["legal"] for k, v in legal.items()} == {k: hyper[k]["legal"] for k in legal}
+    told = page.inner_text(".play-told")
+    x, y = run.trajectory("adam", "beale", 50, b1=0.5, lr=want["h.lr"])[-1]
+    assert told.startswith(f"Step 50: x = {x:#.6g}, y = {y:#.6g}")
+
+
+def test_a_number_out_of_range_is_told_and_changes_nothing(opened):
+    page = opened("#rule=adam&problem=quadratic")
+    before = page.evaluate("location.hash")
+    for wrong in ("1", "-0.1", "", "1e999"):
+        page.fill("[name='h.b1']", wrong)
+        assert page.inner_text(".play-told") == "b1 must be in [0, 1)"
+        assert page.evaluate("location.hash") == before
+    page.fill("[name='h.b1']", "0.25")
+    assert "h.b1=0.25" in page.evaluate("location.hash")
+    assert page.inner_text(".play-told").startswith("Step 200")
+
+
+def test_by_keyboard(opened):
+    page = opened("#rule=lion&problem=saddle&steps=40")
+    page.focus(".play-ground")
+    for key, step in (("ArrowLeft", 39), ("ArrowLeft", 38), ("ArrowRight", 39)):
+        page.keyboard.press(key)
+        assert page.inner_text(".play-told").startswith(f"Step {step}:")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Space")  # from the start to the end
+    assert page.inner_text("[name=play]") == "Stop"
+    page.wait_for_function("document.querySelector('[name=play]').textContent === 'Play'")
+    assert page.inner_text(".play-told").startswith("Step 40:")
+    page.focus("[name=rule]")
+    reached = set()
+    for _ in range(40):
+        reached.add(
+            page.evaluate("document.activeElement.name || document.activeElement.className")
+        )
+        page.keyboard.press("Tab")
+    assert {"rule", "problem", "steps", "x", "y", "h.lr", "h.b1", "h.b2", "play-ground", "play",
+            "step", "end", "keep", "clear", "defaults", "time"} <= reached  # fmt: skip
+
+
+def test_a_click_sets_the_start_and_paths_are_kept(opened):
+    page = opened("#rule=sgd&problem=quadratic&steps=25")
+    box = page.locator(".play-ground").bounding_box()
+    (left, right), (low, high) = problems.find("quadratic").box
+    page.locator(".play-ground").click(position={"x": box["width"] / 4, "y": box["height"] / 2})
+    x, y = (float(page.input_value(f"[name={k}]")) for k in "xy")
+    assert x == pytest.approx(left + (right - left) / 4, abs=0.01)
+    assert y == pytest.approx((low + high) / 2, abs=0.01)
+    page.click("[name=keep]")
+    page.select_option("[name=rule]", "adam")
+    page.click("[name=keep]")
+    rows = page.eval_on_selector_all(".play-kept tbody tr", "all => all.map(r => r.innerText)")
+    assert ["sgd" in rows[0], "adam" in rows[1], len(rows)] == [True, True, 2]
+    page.click("[name=clear]")
+    assert page.is_hidden(".play-kept")
+    page.click("[name=defaults]")
+    assert float(page.input_value("[name=x]")) == problems.find("quadratic").start[0]
+    page.reload()
+    assert page.input_value("[name=rule]") == "adam"
+
+
+PIXEL = """([x, y]) => {
+  const c = document.querySelector('.play-ground');
+  return [...c.getContext('2d').getImageData(x * c.width, y * c.height, 1, 1).data];
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_light_and_dark(opened, scheme):
+    page = opened("#rule=sgd&problem=quadratic&steps=1&h.lr=0", color_scheme=scheme)
+    edge, middle = page.evaluate(PIXEL, [0.02, 0.02]), page.evaluate(PIXEL, [0.66, 0.6])
+    assert (sum(edge[:3]) > 3 * 128) == (scheme == "light")
+    assert edge != middle  # the contours
+    page.fill("[name='h.lr']", "1")
+    (left, right), (low, high) = problems.find("quadratic").box
+    a, b = run.trajectory("sgd", "quadratic", 1, lr=1.0)
+    x, y = (a + b) / 2  # on the line that was not there
+    place = [(x - left) / (right - left), (high - y) / (high - low)]
+    on = page.evaluate(PIXEL, place)
+    page.fill("[name='h.lr']", "0")
+    assert np.abs(np.subtract(on, page.evaluate(PIXEL, place))).max() > 60
+
+
+def test_on_a_phone(opened):
+    page = opened(viewport={"width": 360, "height": 740}, is_mobile=True, has_touch=True)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    page.tap("[name=keep]")
+    assert page.is_visible(".play-kept")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    small = page.eval_on_selector_all(
+        ".play button", "all => all.filter(b => b.getBoundingClientRect().height < 24).length"
+    )
+    assert small == 0
+
+
+def test_a_run_that_leaves_all_bounds_ends(opened):
+    page = opened("#rule=sgd&problem=rosenbrock&h.lr=1")
+    assert page.inner_text(".play-told").endswith("The next step is not finite.")
+    assert int(json.loads(page.get_attribute("[name=time]", "max"))) < 200
