@@ -24,8 +24,8 @@ def built(tmp_path_factory):
     for name in ("sphinx", "myst_parser", "furo"):
         pytest.importorskip(name)
     site = tmp_path_factory.mktemp("site")
-    options = {"extensions": "myst_parser,mathml,play", "include_patterns": "play.md", "root_doc": "play"}
-    flags = [x for k, v in options.items() for x in ("-D", f"{k}={v}")]
+    options = ("extensions=myst_parser,mathml,play", "include_patterns=play.md", "root_doc=play")
+    flags = [f"-D{option}" for option in options]
     command = [sys.executable, "-m", "sphinx", "-q", "-W", *flags, DOCS, site]
     subprocess.run(command, check=True, capture_output=True)
     return (site / "play.html").as_uri()
