@@ -1,0 +1,179 @@
+r"""Madam on digits: rates across depths, signs that stay, weights of few bits.
+
+Perceptrons (``arrayopt.mlp``) of 2 to 10 layers, 64 units each, on the digits of scikit-learn: 30
+epochs in batches of 64, float32; the learning rate :math:`\eta\,(1 - n / N)` falls to 0. Three
+seeds draw the weights and the batches; accuracies are those on the test set, in the mean.
+
+1. A grid of :math:`\eta` at each depth, for SGD (momentum 0.9), Adam and Madam. "Tuned" is the rate
+   of the best accuracy at 2 layers, the smaller of equals. Madam's rate without tuning is 0.01.
+2. At 4 layers and these rates: which signs change, and log10 of the magnitudes in the matrices.
+3. Madam in B bits (``_madam_log.py``) at 4 layers: :math:`2^B` levels and the base step
+   :math:`4.096 / 2^B`, so that all have the range of magnitudes of the authors' 12 bits with 0.001.
+   "Floor" is a rate that never falls below one base step.
+
+Bernstein et al., *Learning compositional functions via multiplicative weight updates*, 2020, figure
+1 for the grid of rates, and B-bit Madam, https://arxiv.org/abs/2006.14560. There the tasks are
+image classification, language modelling and GANs.
+"""
+
+from typing import Any
+
+import numpy as np
+
+import arrayopt as ao
+
+from .. import mlp
+from . import Row, Tell
+from ._digits import UNTUNED, Runs, few_bits, short, train
+
+RULES: dict[str, dict[str, Any]] = {"SGD": {"momentum": 0.9}, "Adam": {}, "Madam": {}}
+DEPTHS, DEEP = (2, 4, 6, 8, 10), 4
+RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)
+BITS = (12, 10, 8, 7, 6, 5, 4)
+EDGES = np.linspace(-4, 1, 51)
+
+
+def run(tell: Tell, *, seed: int, quick: bool) -> dict[str, Any]:
+    """The three experiments."""
+    data = mlp.load(seed)
+    seeds = list(range(seed, seed + (1 if quick else 3)))
+    depths, deep, epochs = ((2,), 2, 1) if quick else (DEPTHS, DEEP, 30)
+    rates, bits = ((UNTUNED, 0.1), BITS[:2]) if quick else (RATES, BITS)
+    total = epochs * (len(data.x_train) // 64)
+    eta = np.repeat(rates, len(seeds))
+
+    def mean(values: np.ndarray) -> np.ndarray:
+        return values.reshape(-1, len(seeds)).mean(axis=1)
+
+    grid: dict[str, Any] = {}
+    signs: dict[str, Any] = {}
+    for i, (name, options) in enumerate(RULES.items()):
+        grid[name] = {"accuracy": []}
+        for j, depth in enumerate(depths):
+            tell((i + j / len(depths)) / (len(RULES) + 1), f"{name}, {depth} layers")
+            opt = ao.Sweep(name.lower(), lr=lambda n: eta * (1 - n / total), **options)
+            runs = train(opt, data, depth, seeds, epochs)
+            grid[name]["accuracy"].append(short(mean(runs.accuracy)))
+            if j == 0:
+                grid[name]["tuned"] = rates[int(np.argmax(mean(runs.accuracy)))]
+            if depth == deep:
+                which = {grid[name]["tuned"]} | ({UNTUNED} if name == "Madam" else set())
+                for rate in sorted(which):
+                    signs[f"{name}, lr {rate:g}"] = weights(runs, eta == rate)
+    tell(len(RULES) / (len(RULES) + 1), "B bits")
+    return {
+        "seeds": seeds,
+        "depths": depths,
+        "rates": rates,
+        "grid": grid,
+        "signs": signs,
+        "deep": deep,
+        "bits": few_bits(data, deep, seeds, epochs, bits),
+    }
+
+
+def weights(runs: Runs, mine: np.ndarray) -> dict[str, Any]:
+    """Of some runs: changes of a sign, and log10 of the magnitudes in the matrices."""
+    old, new = (
+        np.concatenate([np.ravel(p[k][mine]) for k in p if k[0] == "w"])
+        for p in (runs.first, runs.last)
+    )
+    found: dict[str, Any] = {
+        "flips": int(runs.flips[mine].sum()),
+        "turned": short(np.mean(np.sign(old) != np.sign(new))),
+    }
+    for name, x in (("first", old), ("last", new)):
+        log = np.clip(np.log10(np.abs(x)), EDGES[0], EDGES[-1])
+        found[name] = {
+            "std": short(log.std()),
+            "share": short(np.histogram(log, EDGES)[0] / x.size),
+        }
+    return found
+
+
+def table(numbers: dict[str, Any]) -> list[Row]:
+    """Best rates and accuracies by depth, changes of a sign, accuracies by bits."""
+    depths = ", ".join(map(str, numbers["depths"]))
+    rows = []
+    for name, found in numbers["grid"].items():
+        best = [numbers["rates"][int(np.argmax(a))] for a in found["accuracy"]]
+        paper = "0.01 in every task" if name == "Madam" else "varies with the task"
+        rows.append(Row(f"{name}: best lr at {depths} layers", paper, listed(best, "g")))
+        most = [
+            max(lr for lr, x in zip(numbers["rates"], row, strict=True) if x >= min(0.9, max(row)))
+            for row in found["accuracy"]
+        ]
+        rows.append(Row(f"{name}: largest lr above 0.9 at {depths}", "", listed(most, "g")))
+    for name, lr in carried(numbers):
+        here = listed(curve(numbers, name, lr), ".3f")
+        rows.append(Row(f"{name}, lr {lr:g}: accuracy at {depths}", "", here))
+    for title, found in numbers["signs"].items():
+        here = f"{found['flips']}; {100 * found['turned']:.3g} % of the weights in the end"
+        paper = "none" if "Madam" in title else ""
+        rows.append(Row(f"{title}: changes of a sign", paper, here))
+    for floor, title in ((False, "rate to 0"), (True, "rate with floor")):
+        mine = [b for b in numbers["bits"] if b["floor"] == floor]
+        name = ", ".join(str(b["bits"]) for b in mine)
+        here = listed([np.mean(b["accuracy"]) for b in mine], ".3f")
+        rows.append(Row(f"Madam in {name} bits, {title}: accuracy", "8 to 12 bits suffice", here))
+    off = max(b["off"] for b in numbers["bits"])
+    rows.append(Row("Largest distance from the grid, in base steps", "0", f"{off:.2g}"))
+    return rows
+
+
+def carried(numbers: dict[str, Any]) -> list[tuple[str, float]]:
+    """Rules with the rates that are taken to all depths."""
+    tuned = [(name, found["tuned"]) for name, found in numbers["grid"].items()]
+    return [*tuned, *([("Madam", UNTUNED)] if ("Madam", UNTUNED) not in tuned else [])]
+
+
+def curve(numbers: dict[str, Any], name: str, lr: float) -> list[float]:
+    """Accuracies of a rule with one rate, at each depth."""
+    i = list(numbers["rates"]).index(lr)
+    return [row[i] for row in numbers["grid"][name]["accuracy"]]
+
+
+def listed(values: list[float], form: str) -> str:
+    return ", ".join(format(v, form) for v in values)
+
+
+def draw(numbers: dict[str, Any], figure: Any) -> None:
+    """Accuracy over rates by depth, over depths, magnitudes before and after, accuracy by bits."""
+    from matplotlib import colormaps
+
+    colors = colormaps["viridis"]
+    figure.set_size_inches(12, 7.5)
+    above, (a, b, c) = figure.subplots(2, 3)
+    for axes, (name, found) in zip(above, numbers["grid"].items(), strict=True):
+        for i, (depth, row) in enumerate(zip(numbers["depths"], found["accuracy"], strict=True)):
+            shade = 0.8 * i / len(numbers["depths"])
+            axes.semilogx(numbers["rates"], row, ".-", color=colors(shade), label=f"{depth} layers")
+        axes.axvline(found["tuned"], ls="--", color="0.5")
+        axes.set(xlabel="learning rate (dashed: tuned)", ylabel="test accuracy", ylim=(0, 1.02))
+        axes.set_title(f"{name}: rates and depths")
+    above[0].legend(loc="lower center")
+    for i, (name, lr) in enumerate(carried(numbers)):
+        accuracy, label = curve(numbers, name, lr), f"{name}, {lr:g}"
+        a.plot(numbers["depths"], accuracy, "o-", color=f"C{i}", label=label)
+    a.set(xlabel="layers", ylabel="test accuracy", title="one rate at all depths", ylim=(0, 1.02))
+    middle = (EDGES[1:] + EDGES[:-1]) / 2
+    for i, (title, found) in enumerate(numbers["signs"].items()):
+        b.plot(middle, found["last"]["share"], color=f"C{i}", label=title)
+    b.plot(middle, found["first"]["share"], "k:", label="before")
+    b.set(xlabel="log10 |w|", ylabel="share of the weights", title="magnitudes after training")
+    for floor, mark in ((False, "o-"), (True, "s--")):
+        mine = [e for e in numbers["bits"] if e["floor"] == floor]
+        label = f"rate {'not below a base step' if floor else 'falls to 0'}"
+        bits, accuracy = [e["bits"] for e in mine], [np.mean(e["accuracy"]) for e in mine]
+        c.plot(bits, accuracy, mark, color=f"C{4 + floor}", label=label)
+    i = numbers["depths"].index(numbers["deep"])
+    c.axhline(curve(numbers, "Madam", UNTUNED)[i], ls=":", color="0.4", label="32 bits")
+    c.set(
+        xlabel="bits of a magnitude",
+        ylabel="test accuracy",
+        title=f"Madam in B bits, {numbers['deep']} layers",
+    )
+    for axes in (a, b, c):
+        axes.legend()
+    for axes in (*above, a, b, c):
+        axes.grid(alpha=0.3)
