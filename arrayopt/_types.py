@@ -13,9 +13,10 @@ Off: TypeAlias = tuple[()]  # in the place of a slot that the options at hand do
 
 @dataclass(frozen=True)
 class Range:
-    """An interval written as in mathematics: ``Range("[0, 1)")``."""
+    """An interval written as in mathematics: ``Range("[0, 1)")``; or the whole numbers in it."""
 
     text: str
+    whole: bool = False
 
     @property
     def bounds(self) -> tuple[float, float]:
@@ -27,10 +28,11 @@ class Range:
         low, high = self.bounds
         above = value >= low if self.text[0] == "[" else value > low
         below = value <= high if self.text[-1] == "]" else value < high
-        return bool(np.all(above & below))
+        inside = bool(np.all(above & below))
+        return inside and (not self.whole or bool(np.all(np.floor(value) == value)))
 
     def __str__(self) -> str:
-        return self.text
+        return f"{self.text}, whole numbers" if self.whole else self.text
 
 
 Rate: TypeAlias = Annotated[Scalar, Range("[0, inf)")]  # step size
@@ -44,5 +46,5 @@ Loss: TypeAlias = Annotated[Scalar, Range("(-inf, inf)"), EACH_STEP]  # at the p
 Portion: TypeAlias = Annotated[Scalar, Range("(0, 1]")]  # a mixture, and what it is divided by
 Real: TypeAlias = Annotated[Scalar, Range("(-inf, inf)")]
 Bound: TypeAlias = Annotated[Scalar, Range("(0, inf]")]  # inf turns the clipping off
-Count: TypeAlias = Annotated[Scalar, Range("[1, inf)")]  # of steps
-Seed: TypeAlias = Annotated[Scalar, Range("[0, 4294967295]")]  # a whole number
+Count: TypeAlias = Annotated[Scalar, Range("[1, inf)", whole=True)]
+Seed: TypeAlias = Annotated[Scalar, Range("[0, 4294967295]", whole=True)]

@@ -38,10 +38,10 @@ convolution's s from its last two axes.
 The iteration needs the whole matrix: ``ELEMENTWISE = False``.
 """
 
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 from .._math import debias, guarded
-from .._types import Array, Decay, Epsilon, Namespace, Rate, Real, Scalar, Weight
+from .._types import Array, Decay, Epsilon, Namespace, Range, Rate, Real, Scalar
 
 DECAY = "decoupled"  # torch.optim.Muon
 ELEMENTWISE = False
@@ -61,12 +61,6 @@ def init(param: Array, *, xp: Namespace) -> State:
     return State(m=xp.zeros_like(param))
 
 
-def validate(*, ns_steps: float) -> None:
-    """The number of iterations is a whole one."""
-    if ns_steps != int(ns_steps):
-        raise ValueError(f"ns_steps must be a whole number, got {ns_steps}")
-
-
 def update(
     param: Array,
     grad: Array,
@@ -76,7 +70,7 @@ def update(
     lr: Rate = 1e-3,
     momentum: Decay = 0.95,
     nesterov: bool = True,
-    ns_steps: Weight = 5,
+    ns_steps: Annotated[Scalar, Range("[0, inf)", whole=True)] = 5,
     ns_a: Real = 3.4445,
     ns_b: Real = -4.7750,
     ns_c: Real = 2.0315,

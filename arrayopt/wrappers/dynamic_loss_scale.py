@@ -13,9 +13,9 @@ Micikevicius et al., *Mixed Precision Training*, ICLR 2018, section 3.2,
 https://arxiv.org/abs/1710.03740. Equal to ``torch.amp.GradScaler``, with its defaults.
 """
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
-from .._types import Array, Count, Fraction, Namespace, Positive, Scalar
+from .._types import Array, Count, Fraction, Namespace, Positive, Range, Scalar
 from .skip_nonfinite import measure as measure  # steps are skipped as there
 from .skip_nonfinite import turn as turn
 
@@ -40,7 +40,7 @@ def adapt(
     sums: dict[str, Array],
     t: Scalar,
     *,
-    scale_growth: Count = 2.0,
+    scale_growth: Annotated[Scalar, Range("[1, inf)")] = 2.0,
     scale_backoff: Fraction = 0.5,
     scale_every: Count = 2000,
     xp: Namespace,

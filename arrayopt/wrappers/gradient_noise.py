@@ -24,12 +24,6 @@ ELEMENTWISE = False  # it depends on where an element is
 PARITY_EPS = 50  # log and cos of the noise, which may be large beside the gradient
 
 
-def validate(*, noise_seed: Scalar) -> None:
-    """The seed is a whole number."""
-    if noise_seed != int(noise_seed):
-        raise ValueError(f"noise_seed must be a whole number, got {noise_seed}")
-
-
 def gradient(
     param: Array,
     grad: Array,

@@ -23,12 +23,6 @@ from .._types import Array, Namespace, Scalar, Seed
 ELEMENTWISE = False  # it depends on where an element is
 
 
-def validate(*, rounding_seed: Scalar) -> None:
-    """The seed is a whole number."""
-    if rounding_seed != int(rounding_seed):
-        raise ValueError(f"rounding_seed must be a whole number, got {rounding_seed}")
-
-
 def update(
     param: Array,
     grad: Array,
