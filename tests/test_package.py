@@ -123,6 +123,14 @@ def test_code_in_documents_runs(document, tmp_path):
         python(f"for code in {together!r}: exec(code, {{'__name__': '__main__'}})", cwd=tmp_path)
 
 
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_links_lead_to_files_of_the_repository(document):
+    text = re.sub(r"```.*?```", "", (ROOT / document).read_text(), flags=re.S)
+    for target in re.findall(r"\]\(([^)#\s]+)", text):
+        if "://" not in target:
+            assert (ROOT / document).parent.joinpath(target).exists(), target
+
+
 def commands(document):
     """Every command of the shell that a document shows, split into words."""
     text = (ROOT / document).read_text()

@@ -93,6 +93,8 @@ def check_front(site, pages):
     text = (site / "index.html").read_text()
     assert text.count("highlight-python") == text.count("sd-tab-label") == 6
     assert pages[site / "index.html"].images
+    (own,) = (page for file, page in pages.items() if file.name == "own_rule.html")
+    assert {"rules/lamb.html", "contributing.html"} <= {*own.links}  # pages, not downloads
 
 
 def test_the_site_builds_without_a_warning_and_is_whole(tmp_path):
