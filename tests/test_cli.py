@@ -151,7 +151,7 @@ def test_like():
     text = run("like", "keras", "Adam").stdout
     assert re.search(r"epsilon +│ 1e-07 +│ eps +│", text)
     assert re.search(r"amsgrad +│ False +│ rule amsgrad", text)
-    assert re.search(r"use_ema +│ False +│ the default alone: keep an", text)
+    assert re.search(r"use_ema +│ False +│ the default alone: around any", text)
     assert re.search(r"always +│ eps_hat=True", text)
     text = run("like", "optax", "rmsprop").stdout
     assert re.search(r"learning_rate +│ needed +│ lr ", text)

@@ -364,6 +364,33 @@ def test_every_optimizer_of_the_framework_is_named(framework: str) -> None:
     assert found - {"polyak_sgd"} == (table.rows.keys() | table.absent.keys()) - {"polyak_sgd"}
 
 
+WRAPPERS = {  # of every optimizer of Keras
+    "clipnorm": 0.5,
+    "clipvalue": 0.3,
+    "global_clipnorm": 0.5,
+    "gradient_accumulation_steps": 3,
+    "loss_scale_factor": 4.0,
+}
+AROUND = [
+    *(("Adam", {k: v}, "") for k, v in WRAPPERS.items()),
+    ("Lamb", {"clipnorm": 0.5}, "lamb+clip_by_norm"),
+    ("Muon", {"global_clipnorm": 0.5}, "muon+clip_by_global_norm"),
+    ("Lion", {"gradient_accumulation_steps": 2, "weight_decay": 0.1}, "lion+accumulate"),
+    (
+        "AdamW",
+        {k: WRAPPERS[k] for k in [*WRAPPERS][2:]} | {"amsgrad": True},
+        "amsgrad+clip_by_global_norm+accumulate+loss_scale",
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "options", "rule"), AROUND)
+def test_options_of_keras_that_are_wrappers(name: str, options: dict[str, Any], rule: str) -> None:
+    assert rule in ("", ao.like("keras", name, **options).name)
+    assert deviation(ours("keras", name, options), theirs("keras", name, options)) < 1e-12
+    assert deviation(ours("keras", name, options), ours("keras", name, {})) > 1e-3
+
+
 @pytest.mark.parametrize(("framework", "name"), ROWS)
 def test_every_option_is_tried_or_refused(framework: str, name: str) -> None:
     table, row = load(framework), load(framework).rows[name]
@@ -375,7 +402,7 @@ def test_every_option_is_tried_or_refused(framework: str, name: str) -> None:
                 ao.like(framework, name, **needed(row) | {option: "x"})
             assert str(error.value).startswith(f"{where}: ")
             ao.like(framework, name, **needed(row) | {option: default})
-        elif word is not NOTHING:
+        elif word is not NOTHING and option not in WRAPPERS:
             tried = [case[option] for case in CASES[framework, name] if option in case]
             assert any(not same(x, default) for x in tried), option
 

@@ -40,7 +40,8 @@ def test_bfloat16_where_there_is_none():
 
 
 def test_ns_steps_is_a_whole_number():
-    with pytest.raises(ValueError, match=r"muon: ns_steps must be in \[0, inf\), whole numbers, got 2\.5"):
+    text = r"muon: ns_steps must be in \[0, inf\), whole numbers, got 2\.5"
+    with pytest.raises(ValueError, match=text):
         ao.Optimizer("muon", ns_steps=2.5)
 
 

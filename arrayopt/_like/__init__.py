@@ -35,7 +35,7 @@ class Instead(NamedTuple):
 
 NEEDED, NOTHING = Needed(), Nothing()
 # How an option is spelled here: a name, a name for each part of a pair, or a function from the
-# value to options of ours, among which may be another "rule".
+# value to options of ours, among which may be another "rule", or a wrapper "around" it.
 Word = str | tuple[str, ...] | Callable[[Any], Mapping[str, Any]] | Nothing | Instead
 Words = dict[str, Word]
 
@@ -127,7 +127,7 @@ def load(framework: str) -> Table:
 
 def translate(table: Table, row: Row, values: Mapping[str, Any]) -> dict[str, Any]:
     """Options of ours, and perhaps a "rule", for values of all of theirs."""
-    ours = dict(row.fixed)
+    ours, around = dict(row.fixed), []
     for option, value in values.items():
         word = table.word(row, option)
         if isinstance(word, Instead):
@@ -138,9 +138,13 @@ def translate(table: Table, row: Row, values: Mapping[str, Any]) -> dict[str, An
         elif isinstance(word, tuple):
             ours |= zip(word, value, strict=True)
         elif callable(word):
-            ours |= word(value)
+            found = dict(word(value))
+            around += [found.pop("around")] if "around" in found else []
+            ours |= found
     if row.together:
         ours |= row.together(**{k: values[k] for k in parameters(row.together)})
+    if around:
+        ours["rule"] = "+".join([ours.get("rule", row.rule), *around])
     return ours
 
 
@@ -163,7 +167,8 @@ def spelled(table: Table, row: Row, option: str) -> str:
         return ", ".join(word)
     if callable(word):
         found = word(default) or word(not default)  # of a switch, what it does
-        return f"rule {found['rule']}" if "rule" in found else ", ".join(found)
+        other = [f"rule {found['rule']}"] if "rule" in found else []
+        return ", ".join(other or [f"+{v}" if k == "around" else k for k, v in found.items()])
     return "no effect"
 
 

@@ -5,10 +5,14 @@ from typing import Any
 
 from .._math import smaller
 from .._namespace import is_array, namespace
-from . import NOTHING, Instead, Row, Table, Words, mapped
+from . import NOTHING, Instead, Row, Table, Word, Words, mapped
 
-CLIP = Instead("clip the gradients before the step")
-AVERAGE = Instead("keep an average of the parameters beside the steps")
+
+def wrapped(wrapper: str, option: str) -> Word:
+    """A wrapper where the option is given; it is the wrapper's own of that name."""
+    return lambda x: {} if x is None else {"around": wrapper, option: x}
+
+
 WORDS: Words = {
     "learning_rate": "lr",
     "beta_1": "b1",
@@ -17,14 +21,14 @@ WORDS: Words = {
     "initial_accumulator_value": "initial_accumulator",
     "amsgrad": lambda x: {"rule": "amsgrad"} if x else {},
     "weight_decay": lambda x: {"weight_decay": x or 0.0},
-    "clipnorm": CLIP,
-    "clipvalue": CLIP,
-    "global_clipnorm": CLIP,
-    "use_ema": AVERAGE,
+    "clipnorm": wrapped("clip_by_norm", "clip_param_norm"),
+    "clipvalue": wrapped("clip_by_value", "clip_value"),
+    "global_clipnorm": wrapped("clip_by_global_norm", "clip_norm"),
+    "use_ema": Instead("around any rule, as in adam+ema, is an average of the parameters"),
     "ema_momentum": NOTHING,
     "ema_overwrite_frequency": NOTHING,
-    "loss_scale_factor": Instead("divide the gradients by it before the step"),
-    "gradient_accumulation_steps": Instead("average the gradients before the step"),
+    "gradient_accumulation_steps": wrapped("accumulate", "accumulate_steps"),
+    "loss_scale_factor": wrapped("loss_scale", "loss_scale"),
     "name": NOTHING,
 }
 EVERY = {
@@ -35,8 +39,8 @@ EVERY = {
     "use_ema": False,
     "ema_momentum": 0.99,
     "ema_overwrite_frequency": None,
-    "loss_scale_factor": None,
     "gradient_accumulation_steps": None,
+    "loss_scale_factor": None,
     "name": None,
 }
 RATE = {"learning_rate": 1e-3, **EVERY}
