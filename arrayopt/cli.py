@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from . import backends, parity, rules, wrappers
+from ._arguments import assignment, words
 from ._describe import describe
 from .bench import report
 from .bench import run as bench
@@ -98,7 +99,7 @@ def train(
     """Train a small network on the handwritten digits that scikit-learn ships."""
     from .train import train as run
 
-    hyper = dict(map(_assignment, option or ())) | ({} if lr is None else {"lr": lr})
+    hyper = dict(map(assignment, option or ())) | ({} if lr is None else {"lr": lr})
     Optimizer(rule, **hyper)  # a mistake is told before anything runs
     if plot is not None and (
         plot.suffix not in (".png", ".pdf", ".svg") or not plot.parent.is_dir()
@@ -139,9 +140,9 @@ def check_parity(
     as_json: Json = False,
 ) -> None:
     """Do all libraries compute the same numbers? Exit status 1 where a bound is broken."""
-    chosen = rules.names() if names == "all" else _words(names)
+    chosen = rules.names() if names == "all" else words(names)
     libraries = _usable(on)
-    dtypes = _words(dtype)
+    dtypes = words(dtype)
     for name in chosen:
         rules.find(name)
     for d in dtypes:
@@ -187,7 +188,7 @@ def benchmark(
     """Time the engines beside other libraries, and beside what the memory allows."""
     files = {"to_json": to_json, "chart": chart, "to_markdown": markdown}
     report.check_files(**files)
-    chosen = [None if x == "all" else _words(x) for x in (names, sizes, dtypes)]
+    chosen = [None if x == "all" else words(x) for x in (names, sizes, dtypes)]
     found, todo = bench.Report(quick, threads), bench.cases(*chosen)
     with _progress(False) as bar:
         task = bar.add_task("bench", total=len(todo) + 1, note="")
@@ -211,7 +212,7 @@ def show_engines(
     as_json: Json = False,
 ) -> None:
     """What carries out a step on which arrays, and why nothing faster does."""
-    chosen = rules.names() if names == "all" else _words(names)
+    chosen = rules.names() if names == "all" else words(names)
     found = [
         {"arrays": name, "rule": r, "engines": backends.load(name).engines(Optimizer(r))}
         for name in backends.available()
@@ -237,32 +238,14 @@ def show_engines(
     )
 
 
-def _words(text: str) -> list[str]:
-    return [word.strip() for word in text.split(",")]
-
-
 def _usable(text: str) -> list[str]:
     """The backends of that name, or all that run here."""
     if text == "all":
         return backends.installed()
-    for name in _words(text):
+    for name in words(text):
         if not backends.load(name).usable():
             raise ValueError(f"{name} finds no GPU here")
-    return _words(text)
-
-
-def _assignment(text: str) -> tuple[str, Any]:
-    """``b1=0.8`` as a name and a value."""
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise ValueError(f"--set takes NAME=VALUE, got {text!r}")
-    words: dict[str, Any] = {"true": True, "false": False, "none": None}
-    if value.lower() in words:
-        return name, words[value.lower()]
-    try:
-        return name, float(value)
-    except ValueError:
-        return name, value
+    return words(text)
 
 
 def _progress(hidden: bool) -> rich.progress.Progress:

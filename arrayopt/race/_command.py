@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from .._arguments import assignment, words
 from . import draw, problems, run
 
 
@@ -28,17 +29,15 @@ def race(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Let rules race over a problem of two variables: numbers, a picture, an animation."""
-    from .. import cli  # which imports this module
-
     where = problems.find(problem)
-    chosen = list(dict.fromkeys(cli._words(names)))
+    chosen = list(dict.fromkeys(words(names)))
     if output or animate:
         draw.check_number(len(chosen))
         if importlib.util.find_spec("matplotlib") is None:
             raise ImportError('race needs matplotlib: pip install "arrayopt[plot]"')
     draw.check_file("--output", output, (".png", ".pdf", ".svg"))
     draw.check_file("--animate", animate, (".gif", ".webp"))
-    hyper = dict(map(cli._assignment, option or ()))
+    hyper = dict(map(assignment, option or ()))
     if "lr" in hyper:
         raise ValueError("race: the learning rate is --lr's")
     rates = {r: run.tuned(r, where, steps, **hyper) if lr is None else lr for r in chosen}

@@ -1,0 +1,21 @@
+"""What the command line's arguments say."""
+
+from typing import Any
+
+
+def words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",")]
+
+
+def assignment(text: str) -> tuple[str, Any]:
+    """``b1=0.8`` as a name and a value."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ValueError(f"--set takes NAME=VALUE, got {text!r}")
+    words: dict[str, Any] = {"true": True, "false": False, "none": None}
+    if value.lower() in words:
+        return name, words[value.lower()]
+    try:
+        return name, float(value)
+    except ValueError:
+        return name, value
