@@ -156,7 +156,7 @@ def draw(numbers: dict[str, Any], figure: Any) -> None:
     ground.plot(*ROSENBROCK.start, "o", color="white", markeredgecolor="#111111", zorder=5)
     values.set(xlabel="step", ylabel="f", title="the same, step by step", ylim=(1e-33, 1e3))
     values.grid(alpha=0.3)
-    values.legend(loc="upper right")
+    values.legend(loc="upper right", fontsize=8)
     noisy = (next(iter(numbers["noise"])), list(numbers["noise"])[-1])
     for axes, sigma in zip(panels[1], noisy, strict=True):
         scores = np.array(numbers["noise"][sigma]["simplified_ademamix"]["scores"])
