@@ -12,9 +12,9 @@ def assignment(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals:
         raise ValueError(f"--set takes NAME=VALUE, got {text!r}")
-    words: dict[str, Any] = {"true": True, "false": False, "none": None}
-    if value.lower() in words:
-        return name, words[value.lower()]
+    known: dict[str, Any] = {"true": True, "false": False, "none": None}
+    if value.lower() in known:
+        return name, known[value.lower()]
     try:
         return name, float(value)
     except ValueError:

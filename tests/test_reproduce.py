@@ -6,6 +6,7 @@ files beside them, which ``arrayopt reproduce NAME --output docs/reproduce`` has
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,14 @@ def test_a_mistake_is_told():
     assert "did you mean" in str(done.exception)
     missing = CliRunner().invoke(cli.app, ["reproduce", reproduce.names()[0], "--output", "/no"])
     assert "--output" in str(missing.exception)
+
+
+def test_a_package_that_is_missing_is_told(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "jax", None)
+    command = ["reproduce", "maxva_stochastic", "--quick", "--output", str(tmp_path)]
+    done = CliRunner().invoke(cli.app, command)
+    assert "maxva_stochastic needs jax: pip install" in str(done.exception)
+    assert not list(tmp_path.iterdir())
 
 
 if __name__ == "__main__":

@@ -44,7 +44,11 @@ def reproduce(
         def tell(done: float, note: str) -> None:
             bar.update(task, completed=done, note=note)
 
-        numbers = experiment.run(tell, seed=seed, quick=quick)
+        try:
+            numbers = experiment.run(tell, seed=seed, quick=quick)
+        except ModuleNotFoundError as error:
+            needs = f'{name} needs {error.name}: pip install "arrayopt[jax,torch]"'
+            raise ImportError(needs) from error
         tell(1.0, "")
     table = Table("", "paper", "here", title=escape(title(experiment)), title_justify="left")
     for row in experiment.table(numbers):
