@@ -195,15 +195,22 @@ def test_any_order_of_elements(of_param, of_grad, name):
 
 def loop(function, x, *numbers):
     """A function of arrays and numbers, traced and compiled, of ``x``."""
+    return next(loops(function, x, [numbers]))
+
+
+def loops(function, x, rows):
+    """The same for each row of numbers, compiled once."""
     graph = Graph()
     symbols = [graph.input("param", x.dtype.name)]
-    symbols += [graph.number(f"n{i}") for i in range(len(numbers))]
+    symbols += [graph.number(f"n{i}") for i in range(len(rows[0]))]
     program = graph.program({"param": function(XP(graph), *symbols)}, {})
     out = x.copy()
     table = cpu.Table(np.array([[out.ctypes.data, 0]]), np.array([out.size]))
     run = cpu.Run(cpu.Kernel(program, {"param": 0}), table)
-    run([{f"n{i}": v for i, v in enumerate(numbers)}], 1)
-    return out
+    for numbers in rows:
+        out[:] = x
+        run([{f"n{i}": v for i, v in enumerate(numbers)}], 1)
+        yield out.copy()
 
 
 def ulps(got, want):
@@ -229,12 +236,53 @@ def test_series_are_one_ulp_off_or_little_more(name, dtype):
         normal = np.isfinite(want.astype(dtype)) & (np.abs(want) >= np.finfo(dtype).tiny)
     got = loop(lambda xp, a: getattr(xp, name)(a), x)
     assert ulps(got[normal], want[normal]) < 1.06
-    assert np.all(np.abs(got - want)[~normal & np.isfinite(got)] <= tiny * 1.01)
+    small = np.abs(want) < np.finfo(dtype).tiny
+    assert np.all(np.abs(got - want)[small] <= tiny * 1.01)
+    np.testing.assert_array_equal(got[~normal & ~small], want[~normal & ~small].astype(dtype))
     special = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, -1.0, 1.0, tiny, most, -most], dtype)
     with np.errstate(all="ignore"):
         want = getattr(np, name)(special)
     got = loop(lambda xp, a: getattr(xp, name)(a), special)
     np.testing.assert_array_max_ulp(got, want.astype(dtype), 1)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", ["exp", "log", "cbrt"])
+def test_series_of_whatever_bits_a_nan_has(name, dtype):
+    bits = np.dtype(dtype).str.replace("f", "u")
+    last = np.finfo(dtype).nmant
+    payload = np.random.default_rng(6).integers(1, 1 << last, 1000, dtype=bits)
+    sign = np.array([0, 1], bits) << np.array(8 * np.dtype(dtype).itemsize - 1, bits)
+    exponent = np.array(np.inf, dtype).view(bits)
+    x = (payload[:, None] | exponent | sign).ravel()
+    x = np.append(x, np.array(-1).astype(bits)).view(dtype)
+    assert np.all(np.isnan(loop(lambda xp, a: getattr(xp, name)(a), x)))
+
+
+LIMITS = {
+    "clip": lambda xp, a, low, high: xp.minimum(xp.maximum(a, low), high),
+    "three": lambda xp, a, low, high: xp.maximum(xp.minimum(xp.maximum(a, low), high), low / 2),
+    "shared": lambda xp, a, low, high: (
+        xp.minimum(xp.maximum(a, low), high) + 2 * xp.maximum(a, low)
+    ),
+    "of a product": lambda xp, a, low, high: xp.maximum(
+        xp.minimum(xp.maximum(a, low), a * a), high
+    ),
+    "of numbers": lambda xp, a, low, high: xp.minimum(
+        xp.maximum(a, xp.maximum(low, high)), xp.minimum(low, high)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_limits_keep_every_nan(name):
+    numbers = [0.0, 1.0, -1.0, np.inf, -np.inf, np.nan, 0.25]
+    x = np.array([*numbers, -0.0, 2.0] * 4, np.float32)
+    pairs = list(itertools.product(numbers, numbers))
+    for got, (low, high) in zip(loops(LIMITS[name], x, pairs), pairs, strict=True):
+        with np.errstate(all="ignore"):
+            want = LIMITS[name](numpy_backend.XP, x, np.float32(low), np.float32(high))
+        np.testing.assert_array_equal(got, want, f"{low} {high}")
 
 
 FUNCTIONS = {

@@ -50,7 +50,7 @@ FLOATS = {
 
 def exp(w: Any, x: str, kind: str) -> str:
     """With x = n log(2) + r: the series of exp(r), and 2**n written into the exponent."""
-    lay, c = FLOATS[kind], functools.partial(number, kind=kind)
+    lay, c, given = FLOATS[kind], functools.partial(number, kind=kind), x
     for op, bound in (("olt", lay.least), ("ogt", lay.most)):
         past = w(f"fcmp {op} {kind} {x}, {c(bound)}")
         x = w(f"select i1 {past}, {kind} {c(bound)}, {kind} {x}")
@@ -72,7 +72,9 @@ def exp(w: Any, x: str, kind: str) -> str:
     y = w(f"add {lay.bits} {y}, {w(f'shl {lay.bits} {half}, {lay.mantissa}')}")
     y = w(f"bitcast {lay.bits} {y} to {kind}")
     rest = w(f"add {lay.bits} {rest}, {pattern(1.0, kind)}")
-    return w(f"fmul {kind} {y}, {w(f'bitcast {lay.bits} {rest} to {kind}')}")
+    y = w(f"fmul {kind} {y}, {w(f'bitcast {lay.bits} {rest} to {kind}')}")
+    nan = w(f"fcmp uno {kind} {given}, {given}")  # whose bits are no number to shift
+    return w(f"select i1 {nan}, {kind} {given}, {kind} {y}")
 
 
 def log(w: Any, x: str, kind: str) -> str:

@@ -93,7 +93,9 @@ class Writer:
         self.count = 0
         self.declared: set[str] = set()
         self.uniform: set[str] = set()  # values that all elements of a parameter have in common
-        self.bare: dict[str, tuple[str, str]] = {}  # limited values, and what is yet to subtract
+        # limited values, and what is yet to subtract from them, which one subtraction does for
+        # several limits
+        self.bare: dict[str, tuple[str, str]] = {}
         self.switches: dict[str, str] = {}  # the host's conditions, and each as a double
 
     def __call__(self, instruction: str) -> str:
