@@ -171,7 +171,7 @@ def test_one_picture_per_rule():
 if __name__ == "__main__":
     head = Path(_rates.__file__).read_text().split("RATES")[0]
     rows = []
-    for each in RULES:
+    for each in sorted((*RULES, *_rates.WRAPPED)):
         found = ", ".join(str(run.swept(each, problems.find(p))) for p in _rates.COLUMNS)
         rows.append(f'    "{each}": ({found}),\n')
         print(rows[-1], end="", flush=True)

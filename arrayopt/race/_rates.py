@@ -1,6 +1,7 @@
 """Learning rates by ``run.swept``; ``python tests/test_race.py`` writes this file."""
 
 COLUMNS = ("rosenbrock", "beale", "rastrigin", "quadratic", "saddle")
+WRAPPED = ("adam+cautious", "adam+clip_by_global_norm", "adam+ema", "adam+lookahead", "sgd+swa")
 RATES: dict[str, tuple[float, ...]] = {
     "acprop": (0.00681, 0.0215, 0.0464, 0.147, 0.0681),
     "adabelief": (1.0, 0.464, 1.47, 1.0, 0.215),
@@ -9,6 +10,10 @@ RATES: dict[str, tuple[float, ...]] = {
     "adafactor": (1.0, 0.0464, 1.0, 0.464, 0.1),
     "adagrad": (1.0, 1.47, 1.0, 1.0, 1.47),
     "adam": (0.681, 0.464, 0.464, 0.215, 0.316),
+    "adam+cautious": (0.681, 0.464, 0.0147, 0.681, 0.681),
+    "adam+clip_by_global_norm": (0.0215, 0.215, 0.0215, 0.215, 0.0316),
+    "adam+ema": (0.464, 0.0316, 0.316, 1.0, 0.681),
+    "adam+lookahead": (1.0, 0.681, 0.0681, 1.0, 0.316),
     "adamax": (1.0, 1.0, 1.47, 1.0, 1.0),
     "adamod": (10.0, 14.7, 2.15, 21.5, 0.316),
     "adan": (0.316, 0.681, 0.147, 1.0, 0.681),
@@ -52,6 +57,7 @@ RATES: dict[str, tuple[float, ...]] = {
     "schedule_free_adamw": (1.0, 1.0, 1.0, 1.0, 1.47),
     "schedule_free_sgd": (0.00681, 0.0215, 0.00681, 0.681, 1.0),
     "sgd": (0.00464, 0.0215, 0.000316, 1.0, 0.681),
+    "sgd+swa": (0.00316, 0.0215, 0.00464, 1.0, 1.0),
     "shampoo": (1.47, 2.15, 0.1, 1.47, 1.47),
     "signum": (0.0215, 0.0316, 0.01, 0.0147, 0.0215),
     "simplified_ademamix": (0.00147, 0.0001, 0.001, 0.000681, 0.0001),

@@ -5,31 +5,29 @@ import math
 from typing import Any
 
 import optree
-from javascript import XP, Array, Script, literal
+from javascript import XP, Array, Script, Unwritable, literal
 
 import arrayopt as ao
 from arrayopt import rules
 from arrayopt._schema import each_step, hyperparameters, title_of
-from arrayopt._step import Part, evaluate, is_elementwise, is_off, keep
+from arrayopt._step import Part, evaluate, is_off, keep
 from arrayopt._types import Range
 from arrayopt.race import problems
-
-WRAPPED = ("adam+lookahead", "adam+cautious", "adam+clip_by_global_norm", "adam+ema", "sgd+swa")
+from arrayopt.race._rates import WRAPPED
 
 
 def sources() -> dict[str, str]:
     """For each rule that can be written so, an object of JavaScript; for the others, none."""
     found = {}
-    for name in [*rules.names(), *WRAPPED]:
+    for name in sorted((*rules.names(), *WRAPPED)):
         try:
             found[name] = rule(name)
-        except (AttributeError, TypeError) as error:
-            if is_elementwise(rules.find(name)):  # else it is for matrices, as Shampoo
-                raise RuntimeError(name) from error
+        except Unwritable:
+            continue
     return found
 
 
-def rule(name: str) -> str:
+def rule(name: Any) -> str:
     """One rule: what it is, its numbers, and its functions.
 
     ``init(s, h)`` and ``step(s, g, t, h, value)`` give a new state: x, y, then the slots and what
@@ -82,10 +80,7 @@ def rule(name: str) -> str:
     part = Part("p", param, given("g[0]", "g[1]"), slots, known, t, decays=True)
     ((new, after),), shared = opt.moved([part], shared, XP)
     step = function("s, g, t, h, value", [new, *after, *optree.tree_leaves(shared)])
-    told = {
-        k: {"default": hyper[k].default, "legal": str(hyper[k].legal)}
-        for k in numbers
-    }  # fmt: skip
+    told = {k: {"default": hyper[k].default, **interval(hyper[k].legal)} for k in numbers}
     about = json.dumps({"title": title_of(opt.rule), "hyper": told})[1:-1]
     return f'{{{about},\n"init": {init},\n"step": {step},\n"at": {look}}}'
 
@@ -103,6 +98,13 @@ def problem(one: problems.Problem) -> str:
     about = json.dumps({"formula": one.formula, "start": one.start, "box": one.box,
                         "minimum": one.minimum})[1:-1]  # fmt: skip
     return f'{{{about},\n"value": {functions[0]},\n"gradient": {functions[1]}}}'
+
+
+def interval(legal: Range) -> dict[str, Any]:
+    """An interval as data; an end that is infinite is null."""
+    low, high = (x if math.isfinite(x) else None for x in legal.bounds)
+    closed = [legal.text[0] == "[", legal.text[-1] == "]"]
+    return {"legal": str(legal), "low": low, "high": high, "closed": closed}
 
 
 def is_number(x: Any) -> bool:

@@ -15,21 +15,29 @@ UNARY = {
     "abs": "Math.abs({})", "sqrt": "Math.sqrt({})", "exp": "Math.exp({})", "log": "Math.log({})",
     "expm1": "Math.expm1({})", "log1p": "Math.log1p({})", "tanh": "Math.tanh({})",
     "cbrt": "Math.cbrt({})", "sin": "Math.sin({})", "cos": "Math.cos({})", "negative": "-{}",
-    "logical_not": "!{}", "isfinite": "Number.isFinite({})",
+    "logical_not": "!{}", "isfinite": "Number.isFinite({})", "sign": "Math.sign({})",
+    "number": "Number({})", "truth": "Boolean({})",
 }  # fmt: skip
 BINARY = {
     "add": "{} + {}", "subtract": "{} - {}", "multiply": "{} * {}", "divide": "{} / {}",
-    "pow": "{} ** {}", "remainder": "{} % {}", "maximum": "Math.max({}, {})",
-    "minimum": "Math.min({}, {})", "less": "{} < {}", "less_equal": "{} <= {}",
-    "greater": "{} > {}", "greater_equal": "{} >= {}", "equal": "{} === {}",
-    "not_equal": "{} !== {}", "logical_and": "{} && {}", "logical_or": "{} || {}",
+    "floor_divide": "Math.floor({} / {})", "remainder": "({0} % {1} + {1}) % {1}",
+    "pow": "({0} === 1 ? 1 : {0} ** {1})",
+    "maximum": "Math.max({}, {})", "minimum": "Math.min({}, {})",
+    "less": "{} < {}", "less_equal": "{} <= {}", "greater": "{} > {}", "greater_equal": "{} >= {}",
+    "equal": "{} === {}", "not_equal": "{} !== {}",
+    "logical_and": "{} && {}", "logical_or": "{} || {}",
 }  # fmt: skip
 OPERATORS = {
-    "add": "add", "sub": "subtract", "mul": "multiply", "truediv": "divide", "pow": "pow",
-    "mod": "remainder", "lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal",
+    "add": "add", "sub": "subtract", "mul": "multiply", "truediv": "divide",
+    "floordiv": "floor_divide", "mod": "remainder", "pow": "pow",
+    "lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal",
     "eq": "equal", "ne": "not_equal", "and": "logical_and", "or": "logical_or",
 }  # fmt: skip
-TRUTHS = {"logical_not", "isfinite", *list(BINARY)[8:]}
+TRUTHS = {"logical_not", "isfinite", "truth", *list(BINARY)[list(BINARY).index("less") :]}
+
+
+class Unwritable(AttributeError):  # noqa: N818
+    """A rule does what cannot be written so; the message says what."""
 
 
 class Script:
@@ -84,7 +92,7 @@ class Array:
         return self.like(self.items[key])
 
     def __bool__(self) -> bool:
-        raise TypeError("it branches on an element's value")
+        raise Unwritable("it branches on an element's value")
 
     __float__ = __int__ = __index__ = __bool__
     __hash__ = object.__hash__
@@ -155,6 +163,20 @@ def tensordot(x: Array, y: Array, *, axes: Any) -> Array:
     return x.like(product.items.reshape(left.shape[: left.ndim - len(a)] + right.shape[len(b) :]))
 
 
+def astype(x: Array, dtype: str, *, copy: bool = True) -> Array:
+    """Truth values as numbers, or the other way round."""
+    return x if x.dtype == dtype else elementwise("number" if dtype == "float64" else "truth", x)
+
+
+def clip(x: Array, /, min: Any = None, max: Any = None) -> Array:
+    x = x if min is None else XP.maximum(x, min)
+    return x if max is None else XP.minimum(x, max)
+
+
+def missing(name: str) -> Any:
+    raise Unwritable(f"it calls {name}")
+
+
 def filled(value: float) -> Any:
     return lambda x, **kwargs: x.like(np.full(x.shape, literal(value), object))
 
@@ -175,9 +197,11 @@ XP.float32 = XP.float64 = "float64"
 XP.bool, XP.inf, XP.nan, XP.pi, XP.e = "bool", math.inf, math.nan, math.pi, math.e
 XP.__array_namespace_info__ = lambda: Info
 XP.finfo = lambda dtype: np.finfo(np.float64)
-XP.astype = lambda x, dtype, **kwargs: x
+XP.astype = astype
 XP.zeros_like, XP.ones_like, XP.asarray = filled(0.0), filled(1.0), asarray
-XP.sum, XP.mean, XP.tensordot = total, mean, tensordot
+XP.sum, XP.mean, XP.tensordot, XP.clip = total, mean, tensordot, clip
+XP.square = lambda x: x * x
+XP.__getattr__ = missing
 XP.max = lambda x, *, axis=None, keepdims=False: reduced("maximum", x, axis, keepdims)
 XP.reshape = lambda x, shape: x.reshaped(shape)
 XP.moveaxis = lambda x, a, b: x.like(np.moveaxis(x.items, a, b))

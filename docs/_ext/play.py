@@ -7,8 +7,7 @@ from typing import Any
 import in_javascript
 from sphinx.application import Sphinx
 
-from arrayopt.race import problems
-from arrayopt.race._rates import COLUMNS, RATES
+from arrayopt.race import problems, run
 
 FILE = "_static/play-rules.js"
 
@@ -16,12 +15,11 @@ FILE = "_static/play-rules.js"
 def script() -> str:
     """``RULES``, ``PROBLEMS``, and ``RATES``: the learning rate of each rule on each problem."""
     rules = in_javascript.sources()
-    inner = {name: RATES[name.partition("+")[0]] for name in rules}
-    rates = {name: dict(zip(COLUMNS, row, strict=True)) for name, row in inner.items()}
+    rates = {name: {p: run.tuned(name, p) for p in problems.PROBLEMS} for name in rules}
     found = {name: in_javascript.problem(p) for name, p in problems.PROBLEMS.items()}
     return "\n".join(
         (
-            "// Written from arrayopt/rules/*.py by docs/_ext/javascript.py.",
+            "// Written from arrayopt/rules/*.py by docs/_ext/in_javascript.py.",
             '"use strict";',
             f"const RULES = {{\n{_members(rules)}\n}};",
             f"const PROBLEMS = {{\n{_members(found)}\n}};",

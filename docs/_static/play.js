@@ -3,7 +3,7 @@
 
 const MOST = 1e12; // a value beyond is nothing to draw
 
-/** The points, values and last step of a run; it ends where a number is not finite. */
+/** The points of a run, the start first; it ends before one that is not finite. */
 function trajectory(rule, problem, hyper, steps, start) {
   const r = RULES[rule], p = PROBLEMS[problem], h = defaults(rule, problem);
   Object.assign(h, hyper);
@@ -27,21 +27,19 @@ function defaults(rule, problem) {
   return h;
 }
 
-/** Whether a number lies in an interval that is written as "[0, 1)". */
-function legal(value, text) {
-  const [low, high] = text.slice(1, -1).split(",").map((x) => Number(x.replace("inf", "Infinity")));
+/** Whether a number is one that the hyperparameter may have. */
+function legal(value, { low, high, closed }) {
   return Number.isFinite(value) &&
-    (text[0] === "[" ? value >= low : value > low) &&
-    (text.at(-1) === "]" ? value <= high : value < high);
+    (low === null || (closed[0] ? value >= low : value > low)) &&
+    (high === null || (closed[1] ? value <= high : value < high));
 }
 
 /** From a number to a slider's place between 0 and 1, and back. */
-function scale(value, text) {
-  const [, low, high] = text.match(/^.(.*), (.*).$/);
-  if (low === "0" && high === "1") { // as near to 1 as one likes
-    return { to: (v) => v >= 1 ? 1 : -Math.log10(1 - v) / 5, from: (x) => +(1 - 10 ** (-5 * x)).toPrecision(4) };
+function scale(value, { low, high }) {
+  if (low === 0 && high === 1) { // as near to 1 as one likes
+    return { to: (v) => v >= 1 ? 1 : -Math.log10(1 - v) / 5, from: (x) => +(1 - 10 ** (-5 * x)).toPrecision(6) };
   }
-  if (low === "0") { // three decimal powers up and down
+  if (low === 0) { // three decimal powers up and down
     const middle = Math.log10(value || 1e-2);
     return { to: (v) => v <= 0 ? 0 : (Math.log10(v) - middle + 3) / 6, from: (x) => +(10 ** (middle - 3 + 6 * x)).toPrecision(3) };
   }
@@ -54,7 +52,7 @@ function page(root) {
   const ground = root.querySelector(".play-ground"), values = root.querySelector(".play-values");
   const numbers = root.querySelector(".play-numbers"), told = root.querySelector(".play-told");
   const still = matchMedia("(prefers-reduced-motion: reduce)");
-  let hyper = {}, path = [], shown = 0, timer = 0, kept = [], back = null;
+  let hyper = {}, path = [], broken = false, shown = 0, timer = 0, later = 0, kept = [], back = null;
 
   for (const name of Object.keys(RULES)) get("rule").add(new Option(name, name));
   for (const name of Object.keys(PROBLEMS)) get("problem").add(new Option(name, name));
@@ -62,26 +60,27 @@ function page(root) {
   /** A field and a slider for each number of the rule. */
   function fields() {
     numbers.replaceChildren();
-    for (const [name, { default: usual, legal: text }] of Object.entries(RULES[get("rule").value].hyper)) {
+    for (const [name, about] of Object.entries(RULES[get("rule").value].hyper)) {
       const label = document.createElement("label"), field = document.createElement("input");
       const slider = document.createElement("input");
-      const { to, from } = scale(name === "lr" ? hyper.lr : usual, text);
+      const { to, from } = scale(name === "lr" ? hyper.lr : about.default, about);
       label.append(`${name} `, field, slider);
-      label.title = `${name} in ${text}`;
+      label.title = `${name} in ${about.legal}`;
       Object.assign(field, { type: "number", step: "any", name: `h.${name}`, value: hyper[name] });
       Object.assign(slider, { type: "range", min: 0, max: 1, step: 0.005, value: to(hyper[name]) });
       slider.setAttribute("aria-label", `${name}, slider`);
       field.addEventListener("input", () => {
-        const value = field.value === "" ? NaN : Number(field.value), fine = legal(value, text);
-        field.setCustomValidity(fine ? "" : `${name} must be in ${text}`);
-        if (!fine) { told.textContent = field.validationMessage; return; }
-        hyper[name] = value;
-        slider.value = to(value);
+        const value = field.value === "" ? NaN : Number(field.value), fine = legal(value, about);
+        field.setCustomValidity(fine ? "" : `${name} must be in ${about.legal}`);
+        if (fine) {
+          hyper[name] = value;
+          slider.value = to(value);
+        }
         run();
       });
       slider.addEventListener("input", () => {
         const value = from(Number(slider.value));
-        if (!legal(value, text)) return;
+        if (!legal(value, about)) return;
         field.setCustomValidity("");
         field.value = hyper[name] = value;
         run();
@@ -99,15 +98,22 @@ function page(root) {
     run();
   }
 
+  /** Run anew, unless a field says what cannot be: then all stays as it is, and that is told. */
   function run() {
     stop();
-    const start = [Number(get("x").value), Number(get("y").value)];
-    const steps = Math.min(5000, Math.max(1, Math.round(Number(get("steps").value) || 1)));
+    const wrong = [...form.elements].find((field) => field.validity && !field.validity.valid);
+    if (wrong) { told.textContent = wrong.validity.customError ? wrong.validationMessage : rangeOf(wrong); return; }
+    const start = [Number(get("x").value), Number(get("y").value)], steps = Number(get("steps").value);
     path = trajectory(get("rule").value, get("problem").value, hyper, steps, start);
+    broken = path.length <= steps;
     get("time").max = path.length - 1;
     show(path.length - 1);
-    remember(steps, start);
+    clearTimeout(later); // browsers limit how often an address may change
+    later = setTimeout(() => remember(steps, start), 300);
   }
+
+  const rangeOf = (field) => field.name === "steps"
+    ? `Steps must be a whole number from ${field.min} to ${field.max}` : `Start ${field.name} must be a number`;
 
   /** What is chosen, in the address: only what is not as it is at first. */
   function remember(steps, start) {
@@ -119,18 +125,18 @@ function page(root) {
 
   function recall() {
     const told = new URLSearchParams(location.hash.slice(1));
-    const rule = told.get("rule") in RULES ? told.get("rule") : "adam";
-    const problem = told.get("problem") in PROBLEMS ? told.get("problem") : "rosenbrock";
+    const rule = Object.hasOwn(RULES, told.get("rule")) ? told.get("rule") : "adam";
+    const problem = Object.hasOwn(PROBLEMS, told.get("problem")) ? told.get("problem") : "rosenbrock";
     get("rule").value = rule;
     get("problem").value = problem;
     const number = (k, usual) => told.has(k) && Number.isFinite(Number(told.get(k))) ? Number(told.get(k)) : usual;
-    get("steps").value = number("steps", 200);
+    get("steps").value = Math.min(get("steps").max, Math.max(1, Math.round(number("steps", 200))));
     get("x").value = number("x", PROBLEMS[problem].start[0]);
     get("y").value = number("y", PROBLEMS[problem].start[1]);
     hyper = defaults(rule, problem);
-    for (const [k, { legal: text }] of Object.entries(RULES[rule].hyper)) {
+    for (const [k, about] of Object.entries(RULES[rule].hyper)) {
       const value = number(`h.${k}`, hyper[k]);
-      if (legal(value, text)) hyper[k] = value;
+      if (legal(value, about)) hyper[k] = value;
     }
     choose({ reset: false });
   }
@@ -139,7 +145,7 @@ function page(root) {
     shown = Math.max(0, Math.min(path.length - 1, step));
     get("time").value = shown;
     const [x, y] = path[shown], problem = PROBLEMS[get("problem").value];
-    const steps = Number(get("steps").value), ended = shown === path.length - 1 && path.length <= steps;
+    const ended = broken && shown === path.length - 1;
     told.textContent = `Step ${shown}: x = ${x.toPrecision(6)}, y = ${y.toPrecision(6)}, ` +
       `value ${problem.value(x, y).toPrecision(4)}` + (ended ? ". The next step is not finite." : "");
     draw();
@@ -148,6 +154,7 @@ function page(root) {
   function stop() {
     clearInterval(timer);
     timer = 0;
+    told.ariaLive = "polite";
     get("play").textContent = "Play";
   }
 
@@ -155,10 +162,11 @@ function page(root) {
     if (timer) { stop(); return; }
     if (shown === path.length - 1) show(0);
     get("play").textContent = "Stop";
+    told.ariaLive = "off"; // or it would be read aloud at each step
     const each = Math.max(1, Math.round(path.length / 300)); // five seconds at most
     timer = setInterval(() => {
       show(shown + each);
-      if (shown === path.length - 1) stop();
+      if (shown === path.length - 1) { stop(); show(shown); }
     }, still.matches ? 200 : 16);
   }
 
