@@ -38,7 +38,7 @@ Written by `python benchmarks/roofs.py`.
 
 Passes: one that moves the parameter, and one more for each round of sums that it needs first.
 
-| rule | passes | rule | memory | arithmetic | ratio | to memory |
+| rule | passes | time | memory | arithmetic | ratio | to memory |
 |---|---|---|---|---|---|---|
 """
 

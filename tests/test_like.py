@@ -389,6 +389,8 @@ def test_options_of_keras_that_are_wrappers(name: str, options: dict[str, Any], 
     assert rule in ("", ao.like("keras", name, **options).name)
     assert deviation(ours("keras", name, options), theirs("keras", name, options)) < 1e-12
     assert deviation(ours("keras", name, options), ours("keras", name, {})) > 1e-3
+    off = ao.like("keras", name, **dict.fromkeys(options.keys() & WRAPPERS.keys(), 0))
+    assert off.options() == ao.like("keras", name).options()
 
 
 @pytest.mark.parametrize(("framework", "name"), ROWS)
@@ -435,6 +437,13 @@ def test_what_has_no_effect_is_taken() -> None:
         ("optax", "adadelta", {}, ValueError, "optax does not turn the sign"),
         ("optax", "amsgrad", RATE | {"bias_correction_mu": False}, ValueError, "must be alike"),
         ("optax", "muon", RATE | {"consistent_rms": 0.3}, ValueError, "must be None or 0.2"),
+        (
+            "keras",
+            "Adam",
+            {"clipnorm": 1.0, "clipvalue": 1.0},
+            ValueError,
+            "only one of clipnorm, ",
+        ),
         ("keras", "Muon", {"rms_rate": 0.3}, ValueError, "rms_rate must be None or 0.2"),
         ("mlx", "Adafactor", {"relative_step": False}, ValueError, "needs learning_rate"),
     ],

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-import pytest
+from conftest import package
 
 import arrayopt as ao
 from arrayopt._describe import describe
@@ -72,8 +72,8 @@ def check_no_network(site, pages):
 
 def check_rules(site, pages):
     sys.path.insert(0, str(ROOT / "docs" / "_ext"))
-    slots = pytest.importorskip("slots")
-    torch = pytest.importorskip("arrayopt.backends.torch")
+    slots = package("slots")
+    torch = package("arrayopt.backends.torch")
     for name in ao.rules.names():
         file = site / "rules" / f"{name}.html"
         text = file.read_text()
@@ -99,7 +99,7 @@ def check_front(site, pages):
 
 def test_the_site_builds_without_a_warning_and_is_whole(tmp_path):
     for name in ("sphinx", "myst_parser", "furo", "sphinx_design", "latex2mathml"):
-        pytest.importorskip(name)
+        package(name)
     program, *options, source, _ = shlex.split(COMMAND)
     assert (program, source) == ("sphinx-build", "docs")
     assert "-W" in options
@@ -121,8 +121,8 @@ def test_the_site_builds_without_a_warning_and_is_whole(tmp_path):
 
 
 def test_formulas_that_cannot_be_shown_are_warnings(monkeypatch):
-    nodes = pytest.importorskip("docutils.nodes")
-    pytest.importorskip("latex2mathml")
+    nodes = package("docutils.nodes")
+    package("latex2mathml")
     monkeypatch.syspath_prepend(ROOT / "docs" / "_ext")
     import mathml
 

@@ -57,6 +57,7 @@ class Table(NamedTuple):
     modules: Mapping[str, Mapping[str, Row]]  # by the module and then the name
     words: Mapping[str, Word]  # for every row
     absent: Mapping[str, str]  # names that are no row, and why
+    exclusive: tuple[str, ...] = ()  # options of which one at most may be given
 
     @property
     def rows(self) -> dict[str, Row]:
@@ -128,6 +129,9 @@ def load(framework: str) -> Table:
 def translate(table: Table, row: Row, values: Mapping[str, Any]) -> dict[str, Any]:
     """Options of ours, and perhaps a "rule", for values of all of theirs."""
     ours, around = dict(row.fixed), []
+    given = [k for k in table.exclusive if values.get(k)]
+    if len(given) > 1:
+        raise ValueError(f"only one of {', '.join(given)} may be given")
     for option, value in values.items():
         word = table.word(row, option)
         if isinstance(word, Instead):

@@ -9,8 +9,8 @@ from . import NOTHING, Instead, Row, Table, Word, Words, mapped
 
 
 def wrapped(wrapper: str, option: str) -> Word:
-    """A wrapper where the option is given; it is the wrapper's own of that name."""
-    return lambda x: {} if x is None else {"around": wrapper, option: x}
+    """A wrapper where the option is given and not 0; it is the wrapper's own of that name."""
+    return lambda x: {"around": wrapper, option: x} if x else {}
 
 
 WORDS: Words = {
@@ -179,4 +179,5 @@ ABSENT = {
     "LossScaleOptimizer": "it goes around any optimizer, and scales its loss",
     "MultiOptimizer": "it is several optimizers",
 }
-TABLE = Table({"keras.optimizers": ROWS}, WORDS, ABSENT)
+CLIPS = ("clipnorm", "clipvalue", "global_clipnorm")
+TABLE = Table({"keras.optimizers": ROWS}, WORDS, ABSENT, exclusive=CLIPS)

@@ -8,8 +8,9 @@ from rst import Row, code, from_markdown, markdown_tables, table
 ERRORS = "The largest error beside others' implementations, in float64 (:doc:`/oracles`):\n"
 PARITY = "Distance to NumPy in the same dtype after 100 steps, in {} (:doc:`/numbers`):\n"
 SPEED = (
-    "A step of ten million float32 parameters takes {} ms on two cores, {} times what a loop takes "
-    "that only reads, adds and writes ({} ms), with passes over memory: {} (:doc:`/roofs`).\n"
+    "A step of ten million float32 parameters takes {time} ms on two cores, {to memory} times what "
+    "a loop takes that only reads, adds and writes ({memory} ms); passes over memory: {passes} "
+    "(:doc:`/roofs`).\n"
 )
 
 
@@ -23,8 +24,9 @@ class Measured:
     def of_rule(self, name: str) -> list[str]:
         """Speed, parity and errors, as far as they were measured."""
         found = []
-        for _, passes, time, roof, ratio in rows(self.roofs, name):
-            found.append(SPEED.format(time, ratio, roof, passes))
+        (roofs,) = self.roofs
+        for row in rows([roofs], name):
+            found.append(SPEED.format(**dict(zip(roofs.head[1:], row[1:], strict=True))))
         _, *tables = self.numbers  # the first holds what is promised
         for dtype, one in zip(("float32", "float64"), tables, strict=True):
             for row in rows([one], name):
