@@ -10,6 +10,7 @@ from conftest import package
 import arrayopt as ao
 from arrayopt.reproduce import mada_counterexample as example
 
+FIXED = example.SETTINGS["fixed"]
 RECORDED = Path(__file__).parent.parent / "docs" / "reproduce" / "mada_counterexample.json"
 
 
@@ -20,7 +21,8 @@ def numbers():
 
 def test_adam_ends_at_the_worst_point_amsgrad_near_the_best_and_mada_between(numbers):
     ends = {title: example.end(numbers, title) for title in numbers["runs"]}
-    assert numbers["steps"] == 19_800 * 101
+    settings = numbers["settings"]
+    assert settings["window"] * settings["windows"] == 19_800 * 101
     assert ends["Adam"]["x"] == 1
     assert round(ends["Adam"]["regret"], 3) == 0.227
     assert ends["AMSGrad"]["x"] < -0.99
@@ -34,9 +36,9 @@ def test_adam_ends_at_the_worst_point_amsgrad_near_the_best_and_mada_between(num
 
 def test_only_a_rho_near_zero_leads_to_the_best_point(numbers):
     for how in ("mean", "max"):
-        ends = [example.end(numbers, f"fixed, {how}", rho=rho)["x"] for rho in example.FIXED]
-        assert [x < -0.99 for x in ends] == [rho <= 0.02 for rho in example.FIXED]
-        assert all(x > 0.7 for x, rho in zip(ends, example.FIXED, strict=True) if rho >= 0.1)
+        ends = [example.end(numbers, f"fixed, {how}", rho=rho)["x"] for rho in FIXED]
+        assert [x < -0.99 for x in ends] == [rho <= 0.02 for rho in FIXED]
+        assert all(x > 0.7 for x, rho in zip(ends, FIXED, strict=True) if rho >= 0.1)
     alone, helped = (
         example.end(numbers, "MADA script, mean", learned=which) for which in ("rho", "b3 rho")
     )
@@ -81,7 +83,7 @@ def learned_rho(steps, rate, momentum):
 @pytest.mark.parametrize("rule", ["adam", "amsgrad"])
 def test_the_problem_in_plain_floats(rule):
     package("jax")
-    opt = ao.Optimizer(rule, lr=0.5, b2=example.B2)  # so large that x is projected on both sides
+    opt = ao.Optimizer(rule, lr=0.5, b2=0.99)  # so large that x is projected on both sides
     seen = example.follow(opt, 1, steps=606, window=303)
     path, regret = adam(606, 0.5, maximum=rule == "amsgrad")
     assert {-1.0, 1.0} < set(path)
@@ -92,14 +94,24 @@ def test_the_problem_in_plain_floats(rule):
 
 def test_what_learns_in_a_group_is_what_it_says():
     package("jax")
-    script = next(g for g in example.groups() if g.title == "MADA script, max")
-    opt = example.sweep(script)
+    opt = example.sweep(example.SETTINGS, "script", "max")
+    learned = example.SETTINGS["groups"]["script"]["learned"]
     seen = example.follow(opt, opt.n, steps=606, window=303)
     path = learned_rho(606, 0.1, 0.9)
-    alone = script.learned.index(("rho",))
+    alone = learned.index(["rho"])
     assert path[-1, 1] < 0.9
     np.testing.assert_allclose(seen["last"][alone], path[-1, 0], rtol=1e-7)
     np.testing.assert_allclose(seen["rho"][-1, alone], path[303:, 1].mean(), rtol=1e-7)
-    for some, entry in zip(script.learned, range(opt.n), strict=True):
+    for some, entry in zip(learned, range(opt.n), strict=True):
         moved = {k for k in example.NAMES if np.ptp(seen[k][:, entry]) > 0}
         assert moved == set(some)
+
+
+@pytest.mark.parametrize("title", ["AMSGrad", "MADA script, mean", "MADA defaults, max"])
+def test_curves_begin_as_recorded(numbers, title):
+    package("jax")
+    todo = {name: (entries, opt) for name, _, entries, opt in example.optimizers(example.SETTINGS)}
+    (entries, opt), window = todo[title], example.SETTINGS["window"]
+    seen = example.follow(opt, len(entries), 3 * window, window)
+    for k, recorded in numbers["runs"][title].items():
+        np.testing.assert_allclose(seen[k][:, 0], recorded[:3], rtol=1e-4)

@@ -21,7 +21,7 @@ def numbers():
 
 def test_one_rate_of_madam_does_for_all_depths_and_one_of_sgd_does_not(numbers):
     curves = {x: madam_digits.curve(numbers, *x) for x in madam_digits.carried(numbers)}
-    assert numbers["depths"] == [2, 4, 6, 8, 10]
+    assert numbers["settings"]["layers"] == [2, 4, 6, 8, 10]
     assert min(curves["Madam", 0.01]) > 0.94
     assert min(curves["Madam", numbers["grid"]["Madam"]["tuned"]]) > 0.94
     assert min(curves["Adam", numbers["grid"]["Adam"]["tuned"]]) > 0.9  # nor does Adam's fail
@@ -73,11 +73,25 @@ def test_b_bit_madam_in_plain_floats():
         np.testing.assert_allclose(got, s * top * np.exp(-0.016 * k), rtol=1e-12)
 
 
+def test_with_many_levels_it_is_madam():
+    rng = np.random.default_rng(4)
+    p = rng.standard_normal((5, 8))
+    shared = {"lr": 0.3, "p_scale": 1.5, "g_bound": 1.2, "b2": 0.9}
+    fine = ao.Optimizer(_madam_log, step=1e-10, levels=1e12, **shared)
+    madam = ao.Optimizer("madam", **shared)
+    a, b = np.clip(p, *(np.sqrt(np.mean(p**2)) * np.array([-1.5, 1.5]))), p
+    one, two = fine.init(p), madam.init(p)
+    for _ in range(20):
+        g = rng.standard_normal(p.shape)
+        (a, one), (b, two) = fine.step(a, g, one), madam.step(b, g, two)
+    np.testing.assert_allclose(a, b, rtol=1e-7)
+
+
 def test_a_run_of_a_sweep_is_sgd_on_its_own_weights_and_batches():
     package("jax")
     data = mlp.Data(*(a[:200] for a in mlp.load(5)))
     opt = ao.Sweep("sgd", lr=np.array([0.1, 0.1, 0.3, 0.3]), momentum=0.9)
-    runs = _digits.train(opt, data, 3, [5, 6], epochs=2)
+    runs = _digits.train(opt, data, 3, [5, 6], madam_digits.SETTINGS | {"epochs": 2})
     p = {k: x.astype(np.float64) for k, x in mlp.init(6, (64, 64, 64, 10)).items()}
     m = dict.fromkeys(p, 0.0)
     flips = 0
@@ -94,3 +108,34 @@ def test_a_run_of_a_sweep_is_sgd_on_its_own_weights_and_batches():
     assert 0 < flips == pytest.approx(int(runs.flips[3]), abs=2)
     right = mlp.accuracy(p, data.x_test, data.y_test, xp=np)
     assert runs.accuracy[3] == pytest.approx(float(right), abs=0.011)
+
+
+@pytest.mark.parametrize(("name", "rate"), [("SGD", 1e-2), ("Madam", 1e-3)])
+def test_accuracies_as_recorded(numbers, name, rate):
+    """Of 2 layers and small rates, where rounding costs hardly an image."""
+    package("jax")
+    settings = numbers["settings"] | {"rates": [rate], "layers": [2], "deep": 2}
+    settings |= {"rules": {name: numbers["settings"]["rules"][name]}, "bits": [4]}
+    seen = madam_digits.run(settings, lambda *_: None, seed=numbers["seed"])
+    now = seen["grid"][name]["accuracy"][0][0]
+    assert now == pytest.approx(madam_digits.curve(numbers, name, rate)[0], abs=3 / 1080)
+
+
+def test_first_weights_as_recorded(numbers):
+    """Those that 4 bits do not move, and the magnitudes."""
+    settings, seed = madam_digits.SETTINGS, numbers["seed"]
+    data = mlp.load(seed)
+    seeds = range(seed, seed + settings["seeds"])
+    levels = 2 ** settings["bits"][-1]
+    opt = ao.Optimizer(_madam_log, step=settings["range"] / levels, levels=levels)
+    accuracy, magnitudes = [], []
+    for each in seeds:
+        p = mlp.init(each, (64, *[settings["width"]] * (settings["deep"] - 1), 10))
+        magnitudes += [np.log10(np.abs(p[k]).ravel()) for k in p if k[0] == "w"]
+        on_grid, _ = opt.step(p, {k: np.zeros_like(x) for k, x in p.items()}, opt.init(p))
+        accuracy.append(mlp.accuracy(on_grid, data.x_test, data.y_test, xp=np))
+    still = next(e for e in numbers["bits"] if e["bits"] == 4 and not e["floor"])
+    np.testing.assert_allclose(accuracy, still["accuracy"], rtol=0, atol=1.5 / 360)
+    whole = np.clip(np.concatenate(magnitudes), -4, 1)
+    for found in numbers["signs"].values():
+        assert found["first"]["std"] == pytest.approx(whole.std(), rel=1e-3)

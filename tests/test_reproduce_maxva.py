@@ -20,7 +20,7 @@ def walk():
 
 def test_adam_diverges_and_madam_arrives(walk):
     curves, at = walk["curves"], np.asarray(walk["at"])
-    assert walk["runs"] == 100
+    assert walk["settings"]["runs"] == 100
     assert at[-1] == 100_000
     assert curves["Adam"]["near"][-1] == 0
     f = np.asarray(curves["Adam"]["f"])
@@ -59,8 +59,9 @@ def test_zero_attracts_below_the_critical_step(walk):
 
 def test_eq_12_and_its_sums_in_plain_floats():
     first = np.random.default_rng(2).integers(0, 11, (60, 1)) == 0
-    names, opt = stochastic.sweeps()[2]
-    seen = stochastic.follow(opt, first, np.array([60]))[names.index("MAdam")][0]
+    of = stochastic.SETTINGS["sweeps"][2]
+    opt, at = stochastic.sweep(of), np.array([60])
+    seen = stochastic.follow(opt, first, at, stochastic.SETTINGS)[of["names"].index("MAdam")][0]
 
     def piece(x, i):
         inside = abs(x) <= 1
@@ -88,6 +89,18 @@ def test_eq_12_and_its_sums_in_plain_floats():
     assert stochastic.objective(np.array([0.5, -3.0])).tolist() == [0.125, 2.5]
 
 
+def test_the_walk_begins_as_recorded(walk):
+    at = np.array([t for t in walk["at"] if t <= 100])
+    settings = stochastic.SETTINGS | {"steps": 100}
+    first = stochastic.draws(settings, walk["seed"])
+    for of in settings["sweeps"]:
+        seen = stochastic.follow(stochastic.sweep(of), first, at, settings)
+        for name, rows in zip(of["names"], seen, strict=True):
+            for k, recorded in walk["curves"][name].items():
+                now = [row[k] for row in rows]
+                np.testing.assert_allclose(now, recorded[: len(at)], rtol=1e-4, atol=1e-8)
+
+
 @pytest.fixture(scope="module")
 def noisy():
     return json.loads((PAGES / "maxva_quadratic.json").read_text())
@@ -95,9 +108,8 @@ def noisy():
 
 @pytest.mark.parametrize("which", quadratic.LISTS)
 def test_madam_is_lower_in_all_settings(noisy, which):
-    settings = noisy[which]["settings"]
-    assert [(s["h"], s["sigma"]) for s in settings] == quadratic.SETTINGS
-    for s in settings:
+    assert [[s["h"], s["sigma"]] for s in noisy[which]] == quadratic.SETTINGS["problems"]
+    for s in noisy[which]:
         low, high = (5, 15) if s["sigma"] == 1 else (38, 48)
         assert low < s["MAdam"]["lower"] < high
         assert s["MAdam"]["lower"] > 5 * s["MAdam"]["lower_se"]
@@ -106,26 +118,26 @@ def test_madam_is_lower_in_all_settings(noisy, which):
 
 
 def test_shorter_steps_in_the_end_and_as_fast_before(noisy):
-    for s in noisy["authors"]["settings"]:
+    for s in noisy["authors"]:
         adam, madam = s["Adam"], s["MAdam"]
         assert madam["pull"] / adam["pull"] == pytest.approx(0.53, abs=0.02)
         slower = madam["speed"] / adam["speed"]
         assert slower == pytest.approx(0.79 if s["sigma"] == 1 else 1.0, abs=0.03)
-        same = next(o for o in noisy["authors"]["settings"] if o["sigma"] == s["sigma"])
+        same = next(o for o in noisy["authors"] if o["sigma"] == s["sigma"])
         for rule in (adam, madam):  # whatever the curvature
             name = "Adam" if rule is adam else "MAdam"
             assert rule["pull"] == pytest.approx(same[name]["pull"], rel=1e-3)
             assert rule["best"] == same[name]["best"]
 
 
-@pytest.mark.parametrize("name", quadratic.RULES)
+@pytest.mark.parametrize("name", quadratic.SETTINGS["rules"])
 def test_eq_13_in_plain_numpy(name):
     rng = np.random.default_rng(3)
     start, noise = rng.standard_normal((3, 2)), rng.standard_normal((130, 3, 2))
     lr, b2 = 0.02, 0.8
-    opt = quadratic.sweep(name, np.array([lr]), np.array([b2]))
-    seen = quadratic.descend(opt, start[None], noise[None])
-    for j, (h2, sigma) in enumerate(quadratic.SETTINGS):
+    opt = quadratic.sweep(quadratic.SETTINGS["rules"][name], [lr], [b2])
+    seen = quadratic.descend(opt, start[None], noise[None], quadratic.SETTINGS)
+    for j, (h2, sigma) in enumerate(quadratic.SETTINGS["problems"]):
         h = np.array([1.0, h2])
         x, early, m, u, v, w = start, start, 0.0, 0.0, 0.0, 0.0
         for t in range(1, 131):
@@ -145,3 +157,16 @@ def test_eq_13_in_plain_numpy(name):
         far = np.abs(start) > 1
         speed = ((np.abs(start) - np.abs(early)) / (100 * lr))[far].mean()
         assert seen.speed[0, j] == pytest.approx(speed, rel=1e-8)
+
+
+@pytest.mark.parametrize("name", quadratic.SETTINGS["rules"])
+def test_a_learning_rate_as_recorded(noisy, name):
+    """The loss of the first 100 runs, on one problem."""
+    settings, j, k = quadratic.SETTINGS, 4, 3
+    recorded = noisy["authors"][j][name]
+    starts, noise = quadratic.draws(settings, noisy["seed"])
+    rate, b2 = settings["authors"]["lr"][k], recorded.get("b2", [0.0] * 9)[k]
+    opt = quadratic.sweep(settings["rules"][name], [rate], [b2])
+    loss = quadratic.descend(opt, starts[:1], noise[:1], settings).loss[0, j]
+    assert loss.mean() == pytest.approx(recorded["loss"][k], rel=1e-4)
+    assert loss.std() / 10 == pytest.approx(recorded["se"][k], rel=1e-4)

@@ -11,6 +11,7 @@ from arrayopt.reproduce import rosenbrock
 
 FILE = Path(__file__).parent.parent / "docs" / "reproduce" / "rosenbrock.json"
 RECORDED = json.loads(FILE.read_text())
+GRID = rosenbrock.SETTINGS["grid"]
 
 
 def gradient(x, y):
@@ -20,7 +21,7 @@ def gradient(x, y):
 def test_the_sweep_is_the_update_of_the_paper():
     """Simplified AdEMAMix and Adamax written out, with noise, for one choice of the grid each."""
     noise = 3.0 * np.random.default_rng(1).standard_normal((20, 1, 2))
-    grid = runs.grid_of("simplified_ademamix", (0.01, 0.1))
+    grid = runs.grid_of("simplified_ademamix", GRID | {"rate": [0.01, 0.1]})
     for i in (0, 77, len(grid["lr"]) - 1):
         b1, b2, lr, alpha = (grid[k][i] for k in ("b1", "b2", "lr", "alpha"))
         p, m, v, longest, last = np.array([-1.2, 1.0]), 0.0, 0.0, 0.0, []
@@ -45,7 +46,7 @@ def test_the_sweep_is_the_update_of_the_paper():
 def test_steps_of_adamax():
     """They pass lr, also at the paper's defaults, and keep what can be reached instead."""
     of = RECORDED["longest_step"]
-    defaults = runs.B1.index(0.9), runs.B2.index(0.999)
+    defaults = GRID["b1"].index(0.9), GRID["b2"].index(0.999)
     longest, most = np.array(of["adamax"]), np.array(of["adamax_reachable"])
     assert 1.009 < longest[defaults] <= most[defaults] < 1.0091
     assert np.all(longest < most * (1 + 1e-6))
@@ -75,4 +76,19 @@ def test_noise_asks_for_alpha_and_long_momentum():
         assert of["simplified_ademamix"]["score"] * gain < of["adam"]["score"]
         without = min(of["simplified_ademamix"]["scores"][0])  # alpha = 0
         assert without == pytest.approx(of["adam"]["score"], rel=0.15)
-    assert RECORDED["grid"]["alpha"] == list(rosenbrock.ALPHA)
+
+
+@pytest.mark.parametrize("rule", rosenbrock.SETTINGS["rules"])
+def test_the_best_choices_as_recorded(rule):
+    """The way without noise, while rounding is small; and the score of a whole run with noise 1."""
+    kept = RECORDED["paths"][rule]
+    soon = [k for k in kept["step"] if k <= 100]
+    way = runs.path(rule, RECORDED["noise"]["0"][rule]["best"], 100)[soon]
+    np.testing.assert_allclose(way, kept["point"][: len(soon)], rtol=1e-4, atol=1e-6)
+    of = RECORDED["noise"]["1"][rule]
+    grid = {k: np.array([x]) for k, x in of["best"].items()}
+    noise = rosenbrock.drawn(rosenbrock.SETTINGS, 1.0, RECORDED["seed"])
+    (score,), _ = runs.sweep(rule, grid, noise)
+    assert score == pytest.approx(of["score"], rel=1e-3)
+    lists = runs.grid_of(rule, GRID)
+    assert np.any(np.all([lists[k] == x for k, x in of["best"].items()], axis=0))

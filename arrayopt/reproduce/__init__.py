@@ -4,9 +4,13 @@ One module per experiment; nothing else names it. It has
 
 - a docstring: the first line is its title, the rest says what is done, with the paper, number of
   figure or equation, URL, and what is done in another way than there;
-- ``run(tell, *, seed, quick) -> dict``: the numbers, as JSON has them. ``tell(done, note)`` shows
-  how far it is: ``done`` from 0 to 1. With ``quick`` all is smaller and shorter: does it run?
-- ``table(numbers) -> list[Row]``: what the paper says beside what was seen;
+- ``SETTINGS``: all that the numbers depend on, but for code: rules, hyperparameters, grids, steps,
+  runs, sizes, as plain data of JSON (lists, dicts with names, numbers);
+- ``QUICK``: those of its entries that are others where it only has to be seen to run;
+- ``run(settings, tell, *, seed) -> dict``: the numbers, as JSON has them, from these settings and
+  no other constants. ``tell(done, note)`` shows how far it is: ``done`` from 0 to 1;
+- ``table(numbers) -> list[Row]``: what the paper says beside what was seen. ``numbers`` is all that
+  is in the file: what ``run`` gave, and ``settings``, ``seed`` and ``versions``;
 - ``draw(numbers, figure)``: the picture, into an empty figure of matplotlib.
 """
 

@@ -2,7 +2,6 @@
 
 import importlib.util
 import inspect
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +12,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from . import find, names
+from ._record import dumps, record
+
+EXTRAS = {"jax": "jax", "sklearn": "cli", "torch": "torch"}  # what installs a package
 
 
 def reproduce(
@@ -45,10 +47,12 @@ def reproduce(
             bar.update(task, completed=done, note=note)
 
         try:
-            numbers = experiment.run(tell, seed=seed, quick=quick)
+            numbers = record(experiment, tell, seed=seed, quick=quick)
         except ModuleNotFoundError as error:
-            needs = f'{name} needs {error.name}: pip install "arrayopt[jax,torch]"'
-            raise ImportError(needs) from error
+            package = str(error.name).partition(".")[0]
+            extra = EXTRAS.get(package)
+            install = f'"arrayopt[{extra}]"' if extra else package
+            raise ImportError(f"{name} needs {package}: pip install {install}") from error
         tell(1.0, "")
     table = Table("", "paper", "here", title=escape(title(experiment)), title_justify="left")
     for row in experiment.table(numbers):
@@ -70,6 +74,6 @@ def write(experiment: Any, numbers: dict[str, Any], stem: Path) -> tuple[Path, P
     figure = Figure(layout="constrained", dpi=150)
     experiment.draw(numbers, figure)
     found = stem.with_suffix(".json"), stem.with_suffix(".png")
-    found[0].write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
+    found[0].write_text(dumps(numbers) + "\n", encoding="utf-8")
     figure.savefig(found[1])
     return found

@@ -6,10 +6,9 @@ import numpy as np
 
 import arrayopt as ao
 
-from .. import backends, mlp
+from .. import mlp
 from . import _madam_log
-
-UNTUNED, RANGE = 0.01, 4.096
+from ._record import short
 
 
 class Runs(NamedTuple):
@@ -21,13 +20,17 @@ class Runs(NamedTuple):
     last: dict[str, np.ndarray]
 
 
-def train(opt: ao.Sweep, data: mlp.Data, depth: int, seeds: list[int], epochs: int) -> Runs:
+def train(
+    opt: ao.Sweep, data: mlp.Data, depth: int, seeds: list[int], settings: dict[str, Any]
+) -> Runs:
     """Run i of the sweep has seed ``i % len(seeds)``."""
-    library = backends.load("jax")
     import jax
     from jax import numpy as jnp
 
-    sizes = (data.x_train.shape[1], *[64] * (depth - 1), data.y_train.shape[1])
+    from ..backends import jax as backend
+
+    batch = settings["batch"]
+    sizes = (data.x_train.shape[1], *[settings["width"]] * (depth - 1), data.y_train.shape[1])
     times = opt.n // len(seeds)
 
     def tiled(rows: Any, xp: Any) -> Any:
@@ -46,37 +49,40 @@ def train(opt: ao.Sweep, data: mlp.Data, depth: int, seeds: list[int], epochs: i
     def start(params: Any) -> Any:
         return params, opt.init(params), jnp.zeros(opt.n, jnp.int32)
 
-    epoch = library.compiled(lambda carry, indices: jax.lax.scan(step, carry, indices)[0])
-    with library.session("float32"):
-        train_x, train_y, test_x, test_y = map(library.asarray, data)
+    epoch: Any = backend.compiled(lambda carry, indices: jax.lax.scan(step, carry, indices)[0])
+    with backend.session("float32"):
+        train_x, train_y, test_x, test_y = map(backend.asarray, data)
         each = [mlp.init(seed, sizes) for seed in seeds]
         first = {k: tiled(np.stack([p[k] for p in each]), np) for k in each[0]}
-        carry = library.compiled(start)(first)
-        for e in range(epochs):
-            rows = [np.stack(list(mlp.batches(len(train_x), 64, e, seed))) for seed in seeds]
+        carry = backend.compiled(start)(first)
+        for e in range(settings["epochs"]):
+            rows = [np.stack(list(mlp.batches(len(train_x), batch, e, seed))) for seed in seeds]
             carry = epoch(carry, np.stack(rows, axis=1))
         last, _, flips = carry
         right = jax.vmap(lambda p: mlp.accuracy(p, test_x, test_y, xp=jnp))
-        accuracy = library.compiled(right)(last)
-        last = {k: library.asnumpy(v) for k, v in last.items()}
-        return Runs(library.asnumpy(accuracy), library.asnumpy(flips), first, last)
+        accuracy = backend.compiled(right)(last)
+        last = {k: backend.asnumpy(v) for k, v in last.items()}
+        return Runs(backend.asnumpy(accuracy), backend.asnumpy(flips), first, last)
 
 
-def few_bits(
-    data: mlp.Data, depth: int, seeds: list[int], epochs: int, bits: tuple[int, ...]
-) -> list[dict[str, Any]]:
+def length(data: mlp.Data, settings: dict[str, Any]) -> int:
+    """The number of steps."""
+    return int(settings["epochs"] * (len(data.x_train) // settings["batch"]))
+
+
+def few_bits(data: mlp.Data, seeds: list[int], settings: dict[str, Any]) -> list[dict[str, Any]]:
     """Madam in B bits, with a rate that falls to 0 and with one that stops at the base step."""
-    total = epochs * (len(data.x_train) // 64)
-    levels = np.tile(np.repeat(2.0 ** np.array(bits), len(seeds)), 2)
-    step = RANGE / levels
+    total = length(data, settings)
+    levels = np.tile(np.repeat(2.0 ** np.array(settings["bits"]), len(seeds)), 2)
+    step = settings["range"] / levels
     floor = step * (np.arange(step.size) >= step.size // 2)
 
     def eta(n: Any) -> Any:
-        now = UNTUNED * (1 - n / total)
+        now = settings["untuned"] * (1 - n / total)
         return (now + floor + abs(now - floor)) / 2  # the larger of the two, in any library
 
     opt = ao.Sweep(_madam_log, lr=eta, step=step, levels=levels)
-    runs = train(opt, data, depth, seeds, epochs)
+    runs = train(opt, data, settings["deep"], seeds, settings)
     found = []
     for i in range(0, step.size, len(seeds)):
         mine = slice(i, i + len(seeds))
@@ -104,10 +110,3 @@ def exponents(runs: Runs, name: str, mine: slice, step: float) -> tuple[np.ndarr
     top = 3.0 * np.sqrt(np.mean(first**2, axis=tuple(range(1, first.ndim)), keepdims=True))
     before, after = (np.ravel(np.log(top / np.abs(p)) / step) for p in (first, last))
     return before, after
-
-
-def short(values: Any) -> Any:
-    """Enough digits for a picture and a table."""
-    if np.ndim(values):
-        return [short(v) for v in values]
-    return float(f"{float(values):.5g}")

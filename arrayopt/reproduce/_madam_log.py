@@ -13,7 +13,8 @@ With :math:`v` and :math:`q` as in ``arrayopt/rules/madam.py``, :math:`p_0` the 
 
 Bernstein et al., 2020, https://arxiv.org/abs/2006.14560, B-bit Madam, rounded as in the
 authors' ``int_madam.py``, https://github.com/jxbz/madam. There :math:`k_0` is drawn at random,
-uniformly; here it is the nearest to a weight that is given.
+uniformly; here it is the nearest to a weight that is given. With ever smaller base steps it becomes
+Madam.
 """
 
 from typing import NamedTuple
@@ -29,17 +30,22 @@ class State(NamedTuple):
 
     v: Array  # running mean of the squared gradient, in units of g**2
     k: Array  # how many base steps the weight is below the largest
-    top: Array  # 0-d: the largest magnitude, in units of p
+    scale: Array  # 0-d: root mean square of the first parameter, in units of p
 
 
 def init(
-    param: Array, *, p_scale: Positive = 3.0, step: Positive, levels: Positive, xp: Namespace
+    param: Array,
+    *,
+    p_scale: Positive = 3.0,
+    step: Positive = 0.001,
+    levels: Positive = 4096.0,
+    xp: Namespace,
 ) -> State:
     """State before the first step. A zero stays one, as its sign is 0."""
-    top, zero = p_scale * rms(param, xp=xp), param == 0
-    below = xp.where(zero, 1.0, top / xp.where(zero, 1.0, xp.abs(param)))
+    scale, zero = rms(param, xp=xp), param == 0
+    below = xp.where(zero, 1.0, p_scale * scale / xp.where(zero, 1.0, xp.abs(param)))
     k = xp.round(xp.log(below) / step)
-    return State(xp.zeros_like(param), clip(k, 0.0, levels - 1, xp=xp), top)
+    return State(xp.zeros_like(param), clip(k, 0.0, levels - 1, xp=xp), scale)
 
 
 def update(
@@ -49,6 +55,7 @@ def update(
     t: Scalar,
     *,
     lr: Rate = 0.01,
+    p_scale: Positive = 3.0,
     step: Positive = 0.001,
     levels: Positive = 4096.0,
     g_bound: Bound = 10.0,
@@ -56,9 +63,10 @@ def update(
     xp: Namespace,
 ) -> tuple[Array, State]:
     """One step; returns the new parameter and state and modifies nothing. ``t`` counts from 1."""
+    # madam.update has q in an exponent, whose logarithm is not the same q: so it is written again
     v = b2 * state.v + (1 - b2) * (grad * grad)
     root = xp.sqrt(xp.where(v == 0, xp.inf, v))
     q = clip(debias(b2, t, xp=xp) ** 0.5 * grad / root, -g_bound, g_bound, xp=xp)
     s = sign(param, xp=xp)
     k = clip(state.k + xp.round(lr * q * s / step), 0.0, levels - 1, xp=xp)
-    return s * state.top * xp.exp(-step * k), State(v, k, state.top)
+    return s * (p_scale * state.scale) * xp.exp(-step * k), State(v, k, state.scale)

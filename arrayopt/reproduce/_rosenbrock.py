@@ -7,18 +7,17 @@ from numpy.typing import NDArray
 
 from .. import Optimizer, Sweep
 from ..race.problems import PROBLEMS
+from ._record import short
 
 ROSENBROCK = PROBLEMS["rosenbrock"]
-ALPHA = (0.0, 0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
-B1 = (0.5, 0.8, 0.9, 0.95, 0.99, 0.999)
-B2 = (0.95, 0.999)
 Numbers = NDArray[np.float64]
 
 
-def grid_of(rule: str, rates: tuple[float, ...]) -> dict[str, Numbers]:
+def grid_of(rule: str, lists: dict[str, list[float]]) -> dict[str, Numbers]:
     """Every choice of the rule's hyperparameters: arrays of one axis, for a sweep."""
-    alphas = ALPHA if rule == "simplified_ademamix" else (0.0,)
-    alpha, b1, b2, lr = (x.ravel() for x in np.meshgrid(alphas, B1, B2, rates, indexing="ij"))
+    alphas = lists["alpha"] if rule == "simplified_ademamix" else [0.0]
+    axes = np.meshgrid(alphas, lists["b1"], lists["b2"], lists["rate"], indexing="ij")
+    alpha, b1, b2, lr = (x.ravel() for x in axes)
     grid = {"b1": b1, "b2": b2, "lr": lr}
     if rule == "simplified_ademamix":
         grid |= {"alpha": alpha, "lr": lr / (1 / (1 - b1) + alpha)}
@@ -72,14 +71,14 @@ def swing(points: Numbers) -> dict[str, float]:
     return {"lowest": float(f.min()), "highest": float(f.max()), "crossings": crossings}
 
 
-def denominators(points: Numbers, b2: float) -> dict[str, list[float]]:
-    """What Adamax divides by over what Adam would, along a run: after some steps, of x and y."""
+def denominators(points: Numbers, b2: float, after: list[int]) -> dict[str, list[float]]:
+    """What Adamax divides by over what Adam would, along a run: after these steps, of x and y."""
     u, v, found = np.zeros(2), np.zeros(2), {}
     for t, p in enumerate(points, start=1):
         g = np.array(ROSENBROCK.gradient(*p))
         u, v = np.maximum(b2 * u, np.abs(g)), b2 * v + (1 - b2) * g * g
-        if t in (50, 200, 500, 1000, 2000):
-            found[str(t)] = (u / np.sqrt(v / (1 - b2**t))).tolist()
+        if t in after:
+            found[str(t)] = short(u / np.sqrt(v / (1 - b2**t)))
     return found
 
 
@@ -87,7 +86,7 @@ def thinned(points: Numbers) -> dict[str, list]:
     """The points at about 200 steps, dense at first, and f there."""
     kept = np.unique(np.round(np.geomspace(1, len(points), 200)).astype(int)) - 1
     f = ROSENBROCK.value(*points[kept].T)
-    return {"step": kept.tolist(), "point": points[kept].round(4).tolist(), "f": f.tolist()}
+    return {"step": kept.tolist(), "point": short(points[kept]), "f": short(f)}
 
 
 def ramp(lr: float, b1: float, count: int) -> float:

@@ -28,17 +28,21 @@ class Text(NamedTuple):
 
     letters: str
     tokens: NDArray[np.int64]
+    source: str  # the package that has it, and its version
 
 
 def text() -> Text:
     """The descriptions of scikit-learn's data sets, one after the other (BSD 3-Clause)."""
     from importlib import resources
 
+    import sklearn
+
     folder = resources.files("sklearn.datasets.descr")
     files = sorted((f for f in folder.iterdir() if f.name.endswith(".rst")), key=lambda f: f.name)
     whole = "\n".join(f.read_text(encoding="utf-8") for f in files)
     letters = "".join(sorted(set(whole)))
-    return Text(letters, np.array([letters.index(c) for c in whole]))
+    tokens = np.array([letters.index(c) for c in whole])
+    return Text(letters, tokens, f"scikit-learn {sklearn.__version__}")
 
 
 def weights(letters: int, context: int, width: int, layers: int, seed: int) -> Weights:

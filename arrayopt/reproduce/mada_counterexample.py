@@ -19,57 +19,58 @@ rho and c learn at 0.1 with momentum 0.9, over the mean). Beside it: the rule's 
 maximum, and runs that learn fewer coefficients or none.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 import arrayopt as ao
 
 from . import Row, Tell
+from ._record import short
 
-LR, B2 = 1e-3, 0.99
 NAMES = ("b1", "b2", "b3", "rho", "c")
-DEFAULTS = {"b1": 5e-4, "b2": 5e-4, "b3": 0.1, "rho": 0.1, "c": 0.1}
 SCRIPT = {"b3": 0.1, "rho": 0.1, "c": 0.1}
-FIXED = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # values of a rho that is not learned
+DEFAULTS = {"b1": 5e-4, "b2": 5e-4} | SCRIPT
+FEWER = [["b3", "rho"], ["rho"]]
+SETTINGS: dict[str, Any] = {
+    "lr": 1e-3,
+    "b2": 0.99,
+    "window": 10_100,  # steps, whole cycles
+    "windows": 198,
+    "plain": {"Adam": "adam", "AMSGrad": "amsgrad", "AVGrad": "avgrad"},
+    "accumulate": ["mean", "max"],  # each of what follows is done with both
+    "groups": {  # runs that are one sweep; the first of each learns all that has a rate
+        "script": {
+            "rates": SCRIPT,
+            "learned": [[*SCRIPT], *FEWER],
+            "options": {"hyper_momentum": 0.9, "yogi_reference": "ema"},
+        },
+        "defaults": {
+            "rates": DEFAULTS,
+            "learned": [[*DEFAULTS], [*SCRIPT], *FEWER],
+            "options": {},
+        },
+    },
+    "fixed": [0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0],  # values of a rho that is not learned
+}
+QUICK = {"window": 505, "windows": 4}
 
 
-class Group(NamedTuple):
-    """Runs that are one sweep: in each, some coefficients are learned, and others are not."""
-
-    title: str
-    rates: dict[str, float]
-    learned: tuple[tuple[str, ...], ...]
-    options: dict[str, Any]
-
-
-def groups() -> list[Group]:
-    """MADA's runs. The first of each learns all that has a rate."""
-    fewer = ("b3", "rho"), ("rho",)
-    script = {"hyper_momentum": 0.9, "yogi_reference": "ema"}
-    return [
-        Group(f"MADA {title}, {how}", rates, (tuple(rates), *more), options | {"accumulate": how})
-        for title, rates, more, options in (
-            ("script", SCRIPT, fewer, script),
-            ("defaults", DEFAULTS, (tuple(SCRIPT), *fewer), {}),
-        )
-        for how in ("mean", "max")
-    ]
-
-
-def sweep(group: Group) -> ao.Sweep:
+def sweep(settings: dict[str, Any], group: str, accumulate: str) -> ao.Sweep:
     """The optimizer of a group, one entry for each set of learned coefficients."""
+    of = settings["groups"][group]
     rates = {
-        f"hlr_{x}": np.array([group.rates.get(x, 0.0) * (x in some) for some in group.learned])
+        f"hlr_{x}": np.array([of["rates"].get(x, 0.0) * (x in some) for some in of["learned"]])
         for x in NAMES
     }
-    return ao.Sweep("mada", lr=LR, b2=B2, **rates, **group.options)
+    options = of["options"] | {"lr": settings["lr"], "b2": settings["b2"]}
+    return ao.Sweep("mada", accumulate=accumulate, **rates, **options)
 
 
-def fixed(accumulate: str) -> ao.Sweep:
+def fixed(settings: dict[str, Any], accumulate: str) -> ao.Sweep:
     """MADA that learns nothing, one entry for each rho."""
-    rates = {f"hlr_{x}": 0.0 for x in NAMES}
-    return ao.Sweep("mada", lr=LR, b2=B2, rho=np.array(FIXED), accumulate=accumulate, **rates)
+    options = {f"hlr_{x}": 0.0 for x in NAMES} | {"lr": settings["lr"], "b2": settings["b2"]}
+    return ao.Sweep("mada", rho=np.array(settings["fixed"]), accumulate=accumulate, **options)
 
 
 def slope(t: Any, xp: Any) -> Any:
@@ -79,11 +80,10 @@ def slope(t: Any, xp: Any) -> Any:
 
 def follow(opt: Any, n: int, steps: int, window: int) -> dict[str, Any]:
     """``n`` runs: their last x, and for each window the regret at its end and the means in it."""
-    from ..backends import load
-
-    library = load("jax")
     import jax
     from jax import numpy as jnp
+
+    from ..backends import jax as backend
 
     def step(carry: Any, t: Any) -> Any:
         x, state, regret = carry
@@ -97,8 +97,8 @@ def follow(opt: Any, n: int, steps: int, window: int) -> dict[str, Any]:
         carry, path = jax.lax.scan(step, carry, before + jnp.arange(1, window + 1))
         return carry, jax.tree.map(lambda values: values.mean(axis=0), path)
 
-    advance = library.compiled(steps_of)
-    with library.session("float64"):
+    advance = backend.compiled(steps_of)
+    with backend.session("float64"):
         x = jnp.zeros(n)
         carry, rows = (x, opt.init(x), jnp.zeros(n)), []
         for before in range(0, steps, window):
@@ -111,34 +111,36 @@ def follow(opt: Any, n: int, steps: int, window: int) -> dict[str, Any]:
         }
 
 
-def run(tell: Tell, *, seed: int, quick: bool) -> dict[str, Any]:
+def run(settings: dict[str, Any], tell: Tell, *, seed: int) -> dict[str, Any]:
     """Curves of the named runs, and the ends of those beside them."""
-    window = 505 if quick else 10_100  # whole cycles
-    steps = window * (4 if quick else 198)
-    runs, ends = {}, []
-    plain = {"Adam": "adam", "AMSGrad": "amsgrad", "AVGrad": "avgrad"}
-    todo: list[tuple[str, str, list[Any], Any]] = [
-        (title, "learned", [""], ao.Optimizer(rule, lr=LR, b2=B2)) for title, rule in plain.items()
-    ]
-    todo += [
-        (g.title, "learned", [" ".join(some) for some in g.learned], sweep(g)) for g in groups()
-    ]
-    todo += [(f"fixed, {how}", "rho", list(FIXED), fixed(how)) for how in ("mean", "max")]
+    window, runs, ends = settings["window"], {}, []
+    todo = optimizers(settings)
     for i, (title, which, entries, opt) in enumerate(todo):
         tell(i / len(todo), title)
-        seen = follow(opt, len(entries), steps, window)
+        seen = follow(opt, len(entries), window * settings["windows"], window)
         last = seen.pop("last")
         if which == "learned":
-            runs[title] = {k: [short(v) for v in column[:, 0]] for k, column in seen.items()}
+            runs[title] = {k: short(column[:, 0]) for k, column in seen.items()}
         for j, entry in enumerate(entries):
             what = {k: short(column[-1, j]) for k, column in seen.items()}
             ends.append({"run": title, **what, "x": short(last[j]), which: entry})
-    return {"steps": steps, "window": window, "seed": seed, "runs": runs, "ends": ends}
+    return {"runs": runs, "ends": ends}
 
 
-def short(value: Any) -> float:
-    """Enough digits for a picture and a table."""
-    return float(f"{float(value):.5g}")
+def optimizers(settings: dict[str, Any]) -> list[tuple[str, str, list[Any], Any]]:
+    """Titles, in what the runs of each differ, which these are, and the optimizer of all."""
+    usual = {"lr": settings["lr"], "b2": settings["b2"]}
+    found: list[tuple[str, str, list[Any], Any]] = [
+        (title, "learned", [""], ao.Optimizer(rule, **usual))
+        for title, rule in settings["plain"].items()
+    ]
+    for group, of in settings["groups"].items():
+        learned = [" ".join(some) for some in of["learned"]]
+        for how in settings["accumulate"]:
+            found.append((f"MADA {group}, {how}", "learned", learned, sweep(settings, group, how)))
+    for how in settings["accumulate"]:
+        found.append((f"fixed, {how}", "rho", settings["fixed"], fixed(settings, how)))
+    return found
 
 
 def end(numbers: dict[str, Any], title: str, **which: float) -> dict[str, Any]:
@@ -164,7 +166,8 @@ def draw(numbers: dict[str, Any], figure: Any) -> None:
     """x and regret of every run, the end over a fixed rho, and what three of them learned."""
     figure.set_size_inches(12, 7.5)
     (a, b, c), below = figure.subplots(2, 3)
-    steps = numbers["window"] * np.arange(1, len(numbers["runs"]["Adam"]["x"]) + 1) / 1e6
+    window, rhos = numbers["settings"]["window"], numbers["settings"]["fixed"]
+    steps = window * np.arange(1, len(numbers["runs"]["Adam"]["x"]) + 1) / 1e6
     colors = dict(zip(numbers["runs"], ("C3", "C0", "C9", "C2", "C1", "C4", "C5"), strict=True))
     for title, run in numbers["runs"].items():
         style = {"color": colors[title], "ls": "-" if "MADA" in title else "--", "label": title}
@@ -175,10 +178,10 @@ def draw(numbers: dict[str, Any], figure: Any) -> None:
     handles, labels = a.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4)
     for how, mark in (("mean", "o-"), ("max", "s--")):
-        last = [end(numbers, f"fixed, {how}", rho=rho)["x"] for rho in FIXED]
-        c.plot(range(len(FIXED)), last, mark, color="0.3" if how == "max" else "C6", label=how)
+        last = [end(numbers, f"fixed, {how}", rho=rho)["x"] for rho in rhos]
+        c.plot(range(len(rhos)), last, mark, color="0.3" if how == "max" else "C6", label=how)
     c.set(xlabel="ρ, held fixed", ylabel="x at the end", title="nothing learned", ylim=(-1.1, 1.1))
-    c.set_xticks(range(len(FIXED)), [f"{rho:g}" for rho in FIXED])
+    c.set_xticks(range(len(rhos)), [f"{rho:g}" for rho in rhos])
     c.legend()
     shown = ("MADA script, mean", "MADA defaults, max", "MADA defaults, mean")
     for axes, title in zip(below, shown, strict=True):

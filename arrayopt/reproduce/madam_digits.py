@@ -24,22 +24,38 @@ import arrayopt as ao
 
 from .. import mlp
 from . import Row, Tell
-from ._digits import UNTUNED, Runs, few_bits, short, train
+from ._digits import Runs, few_bits, length, train
+from ._record import short
 
-RULES: dict[str, dict[str, Any]] = {"SGD": {"momentum": 0.9}, "Adam": {}, "Madam": {}}
-DEPTHS, DEEP = (2, 4, 6, 8, 10), 4
-RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)
-BITS = (12, 10, 8, 7, 6, 5, 4)
-EDGES = np.linspace(-4, 1, 51)
+SETTINGS: dict[str, Any] = {
+    "rules": {"SGD": {"momentum": 0.9}, "Adam": {}, "Madam": {}},
+    "layers": [2, 4, 6, 8, 10],
+    "deep": 4,  # layers for signs and bits
+    "width": 64,
+    "rates": [1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0],
+    "untuned": 0.01,  # Madam's rate
+    "epochs": 30,
+    "batch": 64,
+    "seeds": 3,
+    "bits": [12, 10, 8, 7, 6, 5, 4],
+    "range": 4.096,  # of the logarithm of a magnitude in few bits
+    "edges": [-4.0, 1.0, 51],  # of the bins of log10 of a magnitude: first, last, number
+}
+QUICK = {
+    "layers": [2],
+    "deep": 2,
+    "rates": [0.01, 0.1],
+    "epochs": 1,
+    "seeds": 1,
+    "bits": [12, 10],
+}
 
 
-def run(tell: Tell, *, seed: int, quick: bool) -> dict[str, Any]:
+def run(settings: dict[str, Any], tell: Tell, *, seed: int) -> dict[str, Any]:
     """The three experiments."""
-    data = mlp.load(seed)
-    seeds = list(range(seed, seed + (1 if quick else 3)))
-    depths, deep, epochs = ((2,), 2, 1) if quick else (DEPTHS, DEEP, 30)
-    rates, bits = ((UNTUNED, 0.1), BITS[:2]) if quick else (RATES, BITS)
-    total = epochs * (len(data.x_train) // 64)
+    data, rates = mlp.load(seed), settings["rates"]
+    seeds = list(range(seed, seed + settings["seeds"]))
+    total = length(data, settings)
     eta = np.repeat(rates, len(seeds))
 
     def mean(values: np.ndarray) -> np.ndarray:
@@ -47,32 +63,28 @@ def run(tell: Tell, *, seed: int, quick: bool) -> dict[str, Any]:
 
     grid: dict[str, Any] = {}
     signs: dict[str, Any] = {}
-    for i, (name, options) in enumerate(RULES.items()):
+    rules, layers = settings["rules"], settings["layers"]
+    for i, (name, options) in enumerate(rules.items()):
         grid[name] = {"accuracy": []}
-        for j, depth in enumerate(depths):
-            tell((i + j / len(depths)) / (len(RULES) + 1), f"{name}, {depth} layers")
+        for j, depth in enumerate(layers):
+            tell((i + j / len(layers)) / (len(rules) + 1), f"{name}, {depth} layers")
             opt = ao.Sweep(name.lower(), lr=lambda n: eta * (1 - n / total), **options)
-            runs = train(opt, data, depth, seeds, epochs)
+            runs = train(opt, data, depth, seeds, settings)
             grid[name]["accuracy"].append(short(mean(runs.accuracy)))
             if j == 0:
                 grid[name]["tuned"] = rates[int(np.argmax(mean(runs.accuracy)))]
-            if depth == deep:
-                which = {grid[name]["tuned"]} | ({UNTUNED} if name == "Madam" else set())
+            if depth == settings["deep"]:
+                which = {grid[name]["tuned"]} | (
+                    {settings["untuned"]} if name == "Madam" else set()
+                )
                 for rate in sorted(which):
-                    signs[f"{name}, lr {rate:g}"] = weights(runs, eta == rate)
-    tell(len(RULES) / (len(RULES) + 1), "B bits")
-    return {
-        "seeds": seeds,
-        "depths": depths,
-        "rates": rates,
-        "grid": grid,
-        "signs": signs,
-        "deep": deep,
-        "bits": few_bits(data, deep, seeds, epochs, bits),
-    }
+                    of = weights(runs, eta == rate, np.linspace(*settings["edges"]))
+                    signs[f"{name}, lr {rate:g}"] = of
+    tell(len(rules) / (len(rules) + 1), "B bits")
+    return {"grid": grid, "signs": signs, "bits": few_bits(data, seeds, settings)}
 
 
-def weights(runs: Runs, mine: np.ndarray) -> dict[str, Any]:
+def weights(runs: Runs, mine: np.ndarray, edges: np.ndarray) -> dict[str, Any]:
     """Of some runs: changes of a sign, and log10 of the magnitudes in the matrices."""
     old, new = (
         np.concatenate([np.ravel(p[k][mine]) for k in p if k[0] == "w"])
@@ -83,24 +95,25 @@ def weights(runs: Runs, mine: np.ndarray) -> dict[str, Any]:
         "turned": short(np.mean(np.sign(old) != np.sign(new))),
     }
     for name, x in (("first", old), ("last", new)):
-        log = np.clip(np.log10(np.abs(x)), EDGES[0], EDGES[-1])
+        log = np.clip(np.log10(np.abs(x)), edges[0], edges[-1])
         found[name] = {
             "std": short(log.std()),
-            "share": short(np.histogram(log, EDGES)[0] / x.size),
+            "share": short(np.histogram(log, edges)[0] / x.size),
         }
     return found
 
 
 def table(numbers: dict[str, Any]) -> list[Row]:
     """Best rates and accuracies by depth, changes of a sign, accuracies by bits."""
-    depths = ", ".join(map(str, numbers["depths"]))
+    settings = numbers["settings"]
+    depths = ", ".join(map(str, settings["layers"]))
     rows = []
     for name, found in numbers["grid"].items():
-        best = [numbers["rates"][int(np.argmax(a))] for a in found["accuracy"]]
+        best = [settings["rates"][int(np.argmax(a))] for a in found["accuracy"]]
         paper = "0.01 in every task" if name == "Madam" else "varies with the task"
         rows.append(Row(f"{name}: best lr at {depths} layers", paper, listed(best, "g")))
         most = [
-            max(lr for lr, x in zip(numbers["rates"], row, strict=True) if x >= min(0.9, max(row)))
+            max(lr for lr, x in zip(settings["rates"], row, strict=True) if x >= min(0.9, max(row)))
             for row in found["accuracy"]
         ]
         rows.append(Row(f"{name}: largest lr above 0.9 at {depths}", "", listed(most, "g")))
@@ -124,12 +137,13 @@ def table(numbers: dict[str, Any]) -> list[Row]:
 def carried(numbers: dict[str, Any]) -> list[tuple[str, float]]:
     """Rules with the rates that are taken to all depths."""
     tuned = [(name, found["tuned"]) for name, found in numbers["grid"].items()]
-    return [*tuned, *([("Madam", UNTUNED)] if ("Madam", UNTUNED) not in tuned else [])]
+    untuned = ("Madam", numbers["settings"]["untuned"])
+    return [*tuned, *([untuned] if untuned not in tuned else [])]
 
 
 def curve(numbers: dict[str, Any], name: str, lr: float) -> list[float]:
     """Accuracies of a rule with one rate, at each depth."""
-    i = list(numbers["rates"]).index(lr)
+    i = numbers["settings"]["rates"].index(lr)
     return [row[i] for row in numbers["grid"][name]["accuracy"]]
 
 
@@ -141,22 +155,26 @@ def draw(numbers: dict[str, Any], figure: Any) -> None:
     """Accuracy over rates by depth, over depths, magnitudes before and after, accuracy by bits."""
     from matplotlib import colormaps
 
-    colors = colormaps["viridis"]
+    colors, settings = colormaps["viridis"], numbers["settings"]
+    layers = settings["layers"]
     figure.set_size_inches(12, 7.5)
     above, (a, b, c) = figure.subplots(2, 3)
     for axes, (name, found) in zip(above, numbers["grid"].items(), strict=True):
-        for i, (depth, row) in enumerate(zip(numbers["depths"], found["accuracy"], strict=True)):
-            shade = 0.8 * i / len(numbers["depths"])
-            axes.semilogx(numbers["rates"], row, ".-", color=colors(shade), label=f"{depth} layers")
+        for i, (depth, row) in enumerate(zip(layers, found["accuracy"], strict=True)):
+            shade = 0.8 * i / len(layers)
+            axes.semilogx(
+                settings["rates"], row, ".-", color=colors(shade), label=f"{depth} layers"
+            )
         axes.axvline(found["tuned"], ls="--", color="0.5")
         axes.set(xlabel="learning rate (dashed: tuned)", ylabel="test accuracy", ylim=(0, 1.02))
         axes.set_title(f"{name}: rates and depths")
     above[0].legend(loc="lower center")
     for i, (name, lr) in enumerate(carried(numbers)):
         accuracy, label = curve(numbers, name, lr), f"{name}, {lr:g}"
-        a.plot(numbers["depths"], accuracy, "o-", color=f"C{i}", label=label)
+        a.plot(layers, accuracy, "o-", color=f"C{i}", label=label)
     a.set(xlabel="layers", ylabel="test accuracy", title="one rate at all depths", ylim=(0, 1.02))
-    middle = (EDGES[1:] + EDGES[:-1]) / 2
+    edges = np.linspace(*settings["edges"])
+    middle = (edges[1:] + edges[:-1]) / 2
     for i, (title, found) in enumerate(numbers["signs"].items()):
         b.plot(middle, found["last"]["share"], color=f"C{i}", label=title)
     b.plot(middle, found["first"]["share"], "k:", label="before")
@@ -166,12 +184,12 @@ def draw(numbers: dict[str, Any], figure: Any) -> None:
         label = f"rate {'not below a base step' if floor else 'falls to 0'}"
         bits, accuracy = [e["bits"] for e in mine], [np.mean(e["accuracy"]) for e in mine]
         c.plot(bits, accuracy, mark, color=f"C{4 + floor}", label=label)
-    i = numbers["depths"].index(numbers["deep"])
-    c.axhline(curve(numbers, "Madam", UNTUNED)[i], ls=":", color="0.4", label="32 bits")
+    i = layers.index(settings["deep"])
+    c.axhline(curve(numbers, "Madam", settings["untuned"])[i], ls=":", color="0.4", label="32 bits")
     c.set(
         xlabel="bits of a magnitude",
         ylabel="test accuracy",
-        title=f"Madam in B bits, {numbers['deep']} layers",
+        title=f"Madam in B bits, {settings['deep']} layers",
     )
     for axes in (a, b, c):
         axes.legend()

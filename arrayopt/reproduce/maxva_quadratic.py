@@ -26,56 +26,74 @@ import numpy as np
 
 import arrayopt as ao
 
-from . import Row, Tell, _maxva_script
+from . import Row, Tell
+from ._record import rule, short
 
-LISTS = {  # learning rates, and b of Adam
-    "authors": (
-        [a * s for s in (1e-3, 1e-2) for a in range(1, 10)] + [0.1, 0.2],
-        [0.5, 0.6, 0.7, 0.8, 0.9, 0.99],
-    ),
-    "finer": (np.geomspace(2e-3, 12e-3, 19), [0.7, 0.8, 0.9, 0.95, 0.97, 0.99]),
+LISTS = ("authors", "finer")
+EMA = {"b1": 0.9, "eps": 1e-10}
+WEIGHTED = EMA | {"b_lo": 0.5, "b_hi": 0.99, "b_first": 0.99}
+SETTINGS: dict[str, Any] = {
+    "rules": {  # the rule, and what all of its runs have
+        "Adam": ["adam", EMA],
+        "MAdam": ["maxva_madam", WEIGHTED],
+        "MAdam, script": ["_maxva_script", WEIGHTED],
+    },
+    "authors": {  # learning rates, and b of Adam
+        "lr": [*(short(a * s) for s in (1e-3, 1e-2) for a in range(1, 10)), 0.1, 0.2],
+        "b2": [0.5, 0.6, 0.7, 0.8, 0.9, 0.99],
+    },
+    "finer": {
+        "lr": short(np.geomspace(2e-3, 12e-3, 19)),
+        "b2": [0.7, 0.8, 0.9, 0.95, 0.97, 0.99],
+    },
+    "problems": [[h, sigma] for sigma in (0.05, 0.2, 1.0) for h in (5.0, 20.0, 100.0)],
+    "experiments": 20,
+    "runs": 100,  # of each experiment
+    "steps": 1000,
+    "early": 100,  # after so many the speed is measured
 }
-SETTINGS = [(h, sigma) for sigma in (0.05, 0.2, 1.0) for h in (5.0, 20.0, 100.0)]
-RULES = ("Adam", "MAdam", "MAdam, script")
+QUICK = {"experiments": 2, "runs": 10, "steps": 120}
 
 
 class Seen(NamedTuple):
-    """What is measured, for each optimizer and setting."""
+    """What is measured, for each optimizer and problem."""
 
     loss: np.ndarray  # at the end, of each run
     speed: np.ndarray  # mean, in units of lr a step, over coordinates that start beyond 1
     pull: np.ndarray  # mean of h sigma / d at the end
 
 
-def sweep(name: str, lr: np.ndarray, b: np.ndarray) -> ao.Sweep:
-    """The rule with one entry for each learning rate, and with Adam for each b of each of them."""
-    every = {"b1": 0.9, "eps": 1e-10}
-    if name == "Adam":
-        return ao.Sweep("adam", lr=np.repeat(lr, len(b)), b2=np.tile(b, len(lr)), **every)
-    rule = "maxva_madam" if name == "MAdam" else _maxva_script
-    return ao.Sweep(rule, lr=lr, b_lo=0.5, b_hi=0.99, b_first=0.99, **every)
+def sweep(of: list[Any], lr: Any, b2: Any) -> ao.Sweep:
+    """A rule with one entry for each learning rate, and with Adam for each b of each of them."""
+    name, every = of
+    if name == "adam":
+        return ao.Sweep(name, lr=np.repeat(lr, len(b2)), b2=np.tile(b2, len(lr)), **every)
+    return ao.Sweep(rule(name), lr=np.asarray(lr), **every)
 
 
-def descend(opt: ao.Sweep, starts: np.ndarray, noise: np.ndarray) -> Seen:
-    """Eq. 13: every optimizer on every setting.
+def descend(opt: ao.Sweep, starts: np.ndarray, noise: np.ndarray, settings: dict[str, Any]) -> Seen:
+    """Eq. 13: every optimizer on every problem.
 
     Args:
-        opt: the optimizers, the first axis of all arrays inside; settings are the second.
+        opt: the optimizers, the first axis of all arrays inside; problems are the second.
         starts: (experiments, runs, 2).
         noise: (experiments, steps, runs, 2).
+        settings: of these the problems, and when the speed is measured.
     """
     import jax
     from jax import numpy as xp
 
-    from ..backends.jax import session
+    from ..backends import jax as backend
+
+    problems = settings["problems"]
 
     def experiment(start: Any, xi: Any) -> Seen:
         def one(t: Any, carry: Any) -> Any:
             x, state = carry
             return opt.step(x, h * (x - sigma * xi[t]), state)
 
-        soon, steps = min(100, len(xi)), len(xi)
-        x0 = xp.broadcast_to(start, (opt.n, len(SETTINGS), *start.shape))
+        soon, steps = min(settings["early"], len(xi)), len(xi)
+        x0 = xp.broadcast_to(start, (opt.n, len(problems), *start.shape))
         early = jax.lax.fori_loop(0, soon, one, (x0, opt.init(x0)))
         x, state = jax.lax.fori_loop(soon, steps, one, early)
         weights = 1.0 - b2**steps if opt.name == "adam" else state.slots.w
@@ -84,9 +102,9 @@ def descend(opt: ao.Sweep, starts: np.ndarray, noise: np.ndarray) -> Seen:
         speed = xp.mean(speed, axis=(-2, -1), where=xp.abs(x0) > 1)
         return Seen(0.5 * xp.sum(h * x * x, axis=-1), speed, xp.mean(pull, axis=(-2, -1)))
 
-    with session("float64"):
-        h = xp.asarray([(1.0, h) for h, _ in SETTINGS])[:, None, :]
-        sigma = xp.asarray([sigma for _, sigma in SETTINGS])[:, None, None]
+    with backend.session("float64"):
+        h = xp.asarray([(1.0, h) for h, _ in problems])[:, None, :]
+        sigma = xp.asarray([sigma for _, sigma in problems])[:, None, None]
         given = (opt.options["lr"], opt.options.get("b2", 0.0))
         lr, b2 = (xp.reshape(xp.asarray(a), (-1, 1, 1, 1)) for a in given)
         compiled = jax.jit(experiment)
@@ -95,27 +113,34 @@ def descend(opt: ao.Sweep, starts: np.ndarray, noise: np.ndarray) -> Seen:
     return Seen(np.concatenate(loss, axis=-1), speed.mean(0), pull.mean(0))
 
 
-def run(tell: Tell, *, seed: int, quick: bool) -> dict[str, Any]:
+def run(settings: dict[str, Any], tell: Tell, *, seed: int) -> dict[str, Any]:
     """Losses over learning rates, and each rule at its best one, with both lists."""
-    experiments, runs, steps = (2, 10, 120) if quick else (20, 100, 1000)
-    rng = np.random.default_rng(seed)
-    starts = rng.standard_normal((experiments, runs, 2))
-    noise = rng.standard_normal((experiments, steps, runs, 2))
+    starts, noise = draws(settings, seed)
     found: dict[str, Any] = {}
-    for i, (which, (lr, b)) in enumerate(LISTS.items()):
+    for i, which in enumerate(LISTS):
         seen = {}
-        for j, name in enumerate(RULES):
-            tell((i + j / len(RULES)) / len(LISTS), f"{name}, {which} list")
-            opt = sweep(name, np.asarray(lr), np.asarray(b))
-            seen[name] = opt, descend(opt, starts, noise)
-        settings = [compare(seen, j, experiments) for j in range(len(SETTINGS))]
-        found[which] = {"lr": short(lr), "settings": settings}
-    return {"seed": seed, "experiments": experiments, "runs": runs, "steps": steps} | found
+        for j, (name, of) in enumerate(settings["rules"].items()):
+            tell((i + j / len(settings["rules"])) / len(LISTS), f"{name}, {which} list")
+            opt = sweep(of, **settings[which])
+            seen[name] = opt, descend(opt, starts, noise, settings)
+        found[which] = [
+            {"h": h, "sigma": sigma} | compare(seen, j, settings["experiments"])
+            for j, (h, sigma) in enumerate(settings["problems"])
+        ]
+    return found
+
+
+def draws(settings: dict[str, Any], seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Starts and noise, as for :func:`descend`."""
+    rng = np.random.default_rng(seed)
+    experiments, runs = settings["experiments"], settings["runs"]
+    starts = rng.standard_normal((experiments, runs, 2))
+    return starts, rng.standard_normal((experiments, settings["steps"], runs, 2))
 
 
 def compare(seen: dict[str, tuple[ao.Sweep, Seen]], j: int, experiments: int) -> dict[str, Any]:
-    """The rules on setting ``j``: over learning rates, at their best ones, and beside Adam."""
-    found: dict[str, Any] = dict(zip(("h", "sigma"), SETTINGS[j], strict=True))
+    """The rules on problem ``j``: over learning rates, at their best ones, and beside Adam."""
+    found: dict[str, Any] = {}
     for name, (opt, (losses, speed, pull)) in seen.items():
         loss = losses[:, j].reshape(opt.n, experiments, -1)
         k = int(loss.mean((1, 2)).argmin())
@@ -146,16 +171,10 @@ def over_rates(opt: ao.Sweep, loss: np.ndarray) -> dict[str, list[float]]:
     return {"loss": short(mean[at]), "se": short(error[at])} | b2
 
 
-def short(x: Any) -> Any:
-    """Four significant digits."""
-    return [short(a) for a in x] if np.ndim(x) else float(f"{x:.4g}")
-
-
 def table(numbers: dict[str, Any]) -> list[Row]:
     """By how much the loss is lower than Adam's, each rule at its best learning rate."""
     rows = []
-    both = (numbers[which]["settings"] for which in LISTS)
-    for s, finer in zip(*both, strict=True):
+    for s, finer in zip(*(numbers[which] for which in LISTS), strict=True):
         each = s["MAdam"]["lower_each"]
         here = (
             f"{percent(s['MAdam'])} (100 runs at a time: {min(each):.0f} to {max(each):.0f}); "
@@ -172,17 +191,17 @@ def percent(of: dict[str, Any]) -> str:
 
 
 def draw(numbers: dict[str, Any], figure: Any) -> None:
-    """Mean and standard error of the loss over learning rates, one panel for each setting."""
+    """Mean and standard error of the loss over learning rates, one panel for each problem."""
     figure.set_size_inches(8.5, 7.5)
     axes = figure.subplots(3, 3, sharex=True)
-    for ax, s in zip(axes.flat, numbers["authors"]["settings"], strict=True):
-        for name, line, color in zip(RULES, ("o-", "s-", "--"), ("C0", "C2", "C7"), strict=True):
+    lr = numbers["settings"]["authors"]["lr"]
+    for ax, s in zip(axes.flat, numbers["authors"], strict=True):
+        styles = zip(numbers["settings"]["rules"], ("o-", "s-", "--"), strict=True)
+        for (name, line), color in zip(styles, ("C0", "C2", "C7"), strict=True):
             y, error = np.asarray(s[name]["loss"]), np.asarray(s[name]["se"])
             label = "Adam, best b" if name == "Adam" else name
-            ax.plot(numbers["authors"]["lr"], y, line, color=color, lw=1.8, ms=4, label=label)
-            ax.fill_between(
-                numbers["authors"]["lr"], y - error, y + error, color=color, alpha=0.25, lw=0
-            )
+            ax.plot(lr, y, line, color=color, lw=1.8, ms=4, label=label)
+            ax.fill_between(lr, y - error, y + error, color=color, alpha=0.25, lw=0)
         ax.set_xscale("log")
         ax.set_yscale("log")
         ax.set_title(f"h = 1, {s['h']:g};  noise {s['sigma']:g}", fontsize=12)
@@ -190,5 +209,5 @@ def draw(numbers: dict[str, Any], figure: Any) -> None:
     for ax in axes[2]:
         ax.set_xlabel("learning rate", fontsize=12)
     for ax in axes[:, 0]:
-        ax.set_ylabel(f"loss after {numbers['steps']} steps", fontsize=12)
+        ax.set_ylabel(f"loss after {numbers['settings']['steps']} steps", fontsize=12)
     axes[0, 0].legend(fontsize=11)

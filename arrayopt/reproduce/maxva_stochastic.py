@@ -33,31 +33,54 @@ import numpy as np
 
 import arrayopt as ao
 
-from . import Row, Tell, _maxva_script
+from . import Row, Tell
+from ._record import rule, short
 
-START, NEAR = 2.0, 0.1
-MADAM = {"b1": 0.0, "b_lo": 0.5, "b_hi": 1.0, "b_first": 0.9, "eps": 1e-8, "delta": 1e-20}
 EMA = {"b1": 0.0, "eps": 1e-8}
+WEIGHTED = EMA | {"b_lo": 0.5, "b_hi": 1.0, "b_first": 0.9, "delta": 1e-20}
+SETTINGS: dict[str, Any] = {
+    "start": 2.0,
+    "near": 0.1,  # what counts as arrived
+    "steps": 100_000,
+    "points": 71,  # of a curve: steps evenly spaced on a log axis
+    "runs": 100,
+    "sweeps": [  # each one batched run: the optimizers' names, and hyperparameters
+        {
+            "rule": "adam",
+            "names": ["Adam", "Adam, b 0.999", "Adam, lr 0.1", "Adam, lr 0.1, b 0.999"],
+            "options": EMA | {"lr": [0.8, 0.8, 0.1, 0.1], "b2": [0.9, 0.999, 0.9, 0.999]},
+        },
+        {
+            "rule": "amsgrad",
+            "names": ["AMSGrad", "AMSGrad, lr 1.2"],
+            "options": EMA | {"lr": [0.8, 1.2], "b2": [0.9, 0.9]},
+        },
+        {
+            "rule": "maxva_madam",
+            "names": ["MAdam", "MAdam, lr 1"],
+            "options": WEIGHTED | {"lr": [1.2, 1.0]},
+        },
+        {
+            "rule": "_maxva_script",
+            "names": ["MAdam, script"],
+            "options": WEIGHTED | {"lr": [1.0], "mean": "u"},
+        },
+    ],
+}
+QUICK = {"steps": 300, "points": 12, "runs": 10}
 SHOWN = ("Adam", "AMSGrad", "MAdam")  # as in the paper's figure
 PANELS = {
     "f": "f(x)",
     "S1": "S1: update sizes so far",
     "S2": "S2: changes of the adaptive step so far",
-    "near": "runs with |x| < 0.1, of all",
+    "near": "runs near 0, of all",
 }
 
 
-def sweeps() -> list[tuple[list[str], ao.Sweep]]:
-    """The runs' names, and the optimizers that take them, one entry per name."""
-    adam = ["Adam", "Adam, b 0.999", "Adam, lr 0.1", "Adam, lr 0.1, b 0.999"]
-    b2, small = np.array([0.9, 0.999, 0.9, 0.999]), np.array([0.8, 0.8, 0.1, 0.1])
-    large, madam = np.array([0.8, 1.2]), np.array([1.2, 1.0])
-    return [
-        (adam, ao.Sweep("adam", lr=small, b2=b2, **EMA)),
-        (["AMSGrad", "AMSGrad, lr 1.2"], ao.Sweep("amsgrad", lr=large, b2=0.9, **EMA)),
-        (["MAdam", "MAdam, lr 1"], ao.Sweep("maxva_madam", lr=madam, **MADAM)),
-        (["MAdam, script"], ao.Sweep(_maxva_script, lr=np.array([1.0]), mean="u", **MADAM)),
-    ]
+def sweep(of: dict[str, Any]) -> ao.Sweep:
+    """One entry per name."""
+    options = {k: np.array(v) if isinstance(v, list) else v for k, v in of["options"].items()}
+    return ao.Sweep(rule(of["rule"]), **options)
 
 
 def gradient(x: Any, first: Any, *, xp: Any) -> Any:
@@ -91,83 +114,82 @@ def critical() -> float:
     return low
 
 
-def run(tell: Tell, *, seed: int, quick: bool) -> dict[str, Any]:
+def run(settings: dict[str, Any], tell: Tell, *, seed: int) -> dict[str, Any]:
     """Median and standard error over the runs, at steps that are evenly spaced on a log axis."""
-    runs, steps = (10, 300) if quick else (100, 100_000)
-    at = np.unique(np.geomspace(1, steps, 12 if quick else 71).round().astype(int))
-    first = np.random.default_rng(seed).integers(0, 11, (steps, runs)) == 0
+    first = draws(settings, seed)
+    at = np.geomspace(1, settings["steps"], settings["points"])
+    at = np.unique(at.round().astype(int))
     curves: dict[str, Any] = {}
-    todo = sweeps()
-    for i, (names, opt) in enumerate(todo):
-        tell(i / len(todo), names[0])
-        for name, rows in zip(names, follow(opt, first, at), strict=True):
+    for i, of in enumerate(settings["sweeps"]):
+        tell(i / len(settings["sweeps"]), of["names"][0])
+        seen = follow(sweep(of), first, at, settings)
+        for name, rows in zip(of["names"], seen, strict=True):
             curves[name] = {k: [row[k] for row in rows] for k in rows[0]}
-    return {
-        "seed": seed,
-        "runs": runs,
-        "at": at.tolist(),
-        "critical": short(critical()),
-        "curves": curves,
-    }
+    return {"at": at.tolist(), "critical": short(critical()), "curves": curves}
 
 
-def follow(opt: ao.Sweep, first: np.ndarray, at: np.ndarray) -> list[list[dict[str, float]]]:
+def draws(settings: dict[str, Any], seed: int) -> np.ndarray:
+    """Whether it is f_1 that a step of a run draws: (steps, runs)."""
+    shape = settings["steps"], settings["runs"]
+    return np.random.default_rng(seed).integers(0, 11, shape) == 0
+
+
+def follow(
+    opt: ao.Sweep, first: np.ndarray, at: np.ndarray, settings: dict[str, Any]
+) -> list[list[dict[str, float]]]:
     """For each of the optimizers, what is seen of it at the steps ``at``."""
     import jax
     from jax import numpy as xp
 
-    from ..backends.jax import session
+    from ..backends import jax as backend
 
     rates = np.broadcast_to(opt.options["lr"], opt.n).reshape(-1, 1)
 
     def one(t: Any, carry: Any) -> Any:
         x, state, s1, s2, before = carry
-        g = gradient(x, draws[t], xp=xp)
+        g = gradient(x, drawn[t], xp=xp)
         new, state = opt.step(x, g, state)
-        now = rates / (denominator(opt, state, xp) + 1e-8)
+        now = rates / (denominator(opt, state, xp) + opt.options["eps"])
         return new, state, s1 + xp.abs(new - x), s2 + xp.abs(now - before), now
 
     advance = jax.jit(lambda start, stop, carry: jax.lax.fori_loop(start, stop, one, carry))
-    with session("float64"):
-        draws = xp.asarray(first)
-        x = xp.full((opt.n, first.shape[1]), START)
+    with backend.session("float64"):
+        drawn = xp.asarray(first)
+        x = xp.full((opt.n, first.shape[1]), settings["start"])
         none = xp.zeros_like(x)
         carry = x, opt.init(x), none, none, none
         seen = []
         for start, stop in zip([0, *at[:-1]], at, strict=True):
             carry = advance(int(start), int(stop), carry)
             x, _, s1, s2, now = map(np.asarray, (carry[0], 0, *carry[2:]))
-            seen.append([row(x[i], s1[i], s2[i], rates[i] / now[i]) for i in range(opt.n)])
+            near = (np.abs(x) < settings["near"]).sum(axis=1)
+            seen.append([row(near[i], x[i], s1[i], s2[i], rates[i] / now[i]) for i in range(opt.n)])
     return [list(rows) for rows in zip(*seen, strict=True)]
 
 
-def row(x: np.ndarray, s1: np.ndarray, s2: np.ndarray, d: np.ndarray) -> dict[str, float]:
-    """Median and standard error of each over the runs, and how many runs are near 0."""
-    found: dict[str, float] = {"near": int((np.abs(x) < NEAR).sum())}
-    for name, values in {"f": objective(x), "S1": s1, "S2": s2, "d": d}.items():
+def row(near: int, x: np.ndarray, *sums: np.ndarray) -> dict[str, float]:
+    """Median and standard error over the runs, of S1, S2 and d too; and how many are near 0."""
+    found: dict[str, float] = {"near": int(near)}
+    for name, values in zip(("f", "S1", "S2", "d"), (objective(x), *sums), strict=True):
         found[name] = short(np.median(values))
         found[f"{name}_se"] = short(values.std() / math.sqrt(len(values)))
     return found
 
 
-def short(x: float) -> float:
-    """Five significant digits."""
-    return float(f"{x:.5g}")
-
-
 def reached(numbers: dict[str, Any], name: str, share: float) -> int | None:
     """The first recorded step from which on that share of the runs is near 0."""
     near = np.asarray(numbers["curves"][name]["near"])
-    ever = np.minimum.accumulate(near[::-1])[::-1] >= share * numbers["runs"]
+    ever = np.minimum.accumulate(near[::-1])[::-1] >= share * numbers["settings"]["runs"]
     return numbers["at"][int(ever.argmax())] if ever.any() else None
 
 
 def table(numbers: dict[str, Any]) -> list[Row]:
     """The paper's three, and what is beside them."""
+    runs = numbers["settings"]["runs"]
     rows, said = [], {"Adam": "diverges", "AMSGrad": "", "MAdam": "100 of 100 near 0"}
     for name, curve in numbers["curves"].items():
         end = {k: v[-1] for k, v in curve.items()}
-        here = f"{end['near']} of {numbers['runs']} near 0"
+        here = f"{end['near']} of {runs} near 0"
         half, every = (reached(numbers, name, share) for share in (0.5, 1.0))
         here += f" (half from step {half}, all from step {every})" if every else ""
         here += "".join(f"; {k} {end[k]:.3g}" for k in ("f", "S1", "S2", "d"))

@@ -29,11 +29,10 @@ import numpy as np
 
 from ..race import draw as races
 from . import Row, Tell
+from ._record import short
 from ._rosenbrock import (
-    ALPHA,
-    B1,
-    B2,
     ROSENBROCK,
+    Numbers,
     denominators,
     grid_of,
     lowest,
@@ -45,65 +44,82 @@ from ._rosenbrock import (
     thinned,
 )
 
-RULES = ("adam", "adamax", "simplified_ademamix")
-NOISE = (0.0, 1.0, 10.0)
-RATE = tuple(float(f"{10 ** (k / 3):.3g}") for k in range(-12, 2))  # 0.0001 to 2.15
+GRID = {
+    "alpha": [0.0, 0.01, 0.1, 1.0, 10.0, 100.0, 1000.0],
+    "b1": [0.5, 0.8, 0.9, 0.95, 0.99, 0.999],
+    "b2": [0.95, 0.999],
+    "rate": [float(f"{10 ** (k / 3):.3g}") for k in range(-12, 2)],  # 0.0001 to 2.15
+}
+SETTINGS: dict[str, Any] = {
+    "rules": ["adam", "adamax", "simplified_ademamix"],
+    "noise": [0.0, 1.0, 10.0],
+    "grid": GRID,
+    "steps": 3000,
+    "seeds": 16,
+    "long_momentum": [0, 1],  # these alphas, with the longest momentum and no noise
+    "denominators": [50, 200, 500, 1000, 2000],  # after these steps
+    "alpha_0": {"b1": 0.95, "b2": 0.999, "rates": [0.0215, 0.215, 0.464]},
+}
+QUICK = {"grid": GRID | {"rate": GRID["rate"][::4]}, "steps": 100, "seeds": 2}
 
 
-def run(tell: Tell, *, seed: int, quick: bool) -> dict[str, Any]:
-    steps, seeds, rates = (100, 2, RATE[::4]) if quick else (3000, 16, RATE)
-    found: dict[str, Any] = {
-        "steps": steps, "seeds": seeds,
-        "grid": {"alpha": ALPHA, "b1": B1, "b2": B2, "rate": rates},
-        "noise": {}, "longest_step": {}, "paths": {},
-    }  # fmt: skip
-    for i, sigma in enumerate(NOISE):
+def run(settings: dict[str, Any], tell: Tell, *, seed: int) -> dict[str, Any]:
+    steps, rules, noises = settings["steps"], settings["rules"], settings["noise"]
+    alphas, b1s, b2s = (settings["grid"][k] for k in ("alpha", "b1", "b2"))
+    found: dict[str, Any] = {"noise": {}, "longest_step": {}, "paths": {}}
+    for i, sigma in enumerate(noises):
         rows = found["noise"][f"{sigma:g}"] = {}
-        for k, rule in enumerate(RULES):
-            tell((i + k / len(RULES)) / len(NOISE), f"{rule}, noise {sigma:g}")
-            grid = grid_of(rule, rates)
-            n = seeds if sigma else 1
-            noise = sigma * np.random.default_rng(seed).standard_normal((steps, n, 2))
-            scores, longest = sweep(rule, grid, noise)
+        for k, rule in enumerate(rules):
+            tell((i + k / len(rules)) / len(noises), f"{rule}, noise {sigma:g}")
+            grid = grid_of(rule, settings["grid"])
+            scores, longest = sweep(rule, grid, drawn(settings, sigma, seed))
             best = lowest(grid, scores)
-            rows[rule] = {"best": best, "score": float(scores.min())}
+            rows[rule] = {"best": best, "score": short(scores.min())}
             if rule == "simplified_ademamix":
-                whole = scores.reshape(len(ALPHA), len(B1), -1).min(axis=-1)
-                rows[rule]["scores"] = whole.tolist()  # of each alpha and b1
+                whole = scores.reshape(len(alphas), len(b1s), -1).min(axis=-1)
+                rows[rule]["scores"] = short(whole)  # of each alpha and b1
                 if not sigma:
-                    long = {f"{a:g}": lowest(grid, scores, alpha=a, b1=B1[-1]) for a in (0, 1)}
-                    ways = {a: swing(path(rule, h, steps)) for a, h in long.items()}
+                    long = {a: lowest(grid, scores, alpha=a, b1=b1s[-1])
+                            for a in settings["long_momentum"]}  # fmt: skip
+                    ways = {f"{a:g}": swing(path(rule, h, steps)) for a, h in long.items()}
                     found["long_momentum"] = ways
             elif not sigma:
-                of = longest.reshape(len(B1), len(B2), -1).max(axis=-1)
+                of = longest.reshape(len(b1s), len(b2s), -1).max(axis=-1)
                 found["longest_step"][rule] = of.tolist()  # of each b1 and b2
                 if rule == "adamax":
-                    most = [[reachable(b1, b2, steps) for b2 in B2] for b1 in B1]
+                    most = [[reachable(b1, b2, steps) for b2 in b2s] for b1 in b1s]
                     found["longest_step"]["adamax_reachable"] = most
-                    found["denominators"] = denominators(path(rule, best, steps), best["b2"])
+                    way = path(rule, best, steps)
+                    of = denominators(way, best["b2"], settings["denominators"])
+                    found["denominators"] = of
             if not sigma:
                 found["paths"][rule] = thinned(path(rule, best, steps))
-    found["alpha_0"] = alpha_0(steps)
+    found["alpha_0"] = alpha_0(steps, **settings["alpha_0"])
     return found
 
 
-def alpha_0(steps: int) -> dict[str, Any]:
+def drawn(settings: dict[str, Any], sigma: float, seed: int) -> Numbers:
+    """The noise of each step and seed, (steps, seeds, 2); without any, one seed is enough."""
+    shape = settings["steps"], settings["seeds"] if sigma else 1, 2
+    return sigma * np.random.default_rng(seed).standard_normal(shape)
+
+
+def alpha_0(steps: int, b1: float, b2: float, rates: list[float]) -> dict[str, Any]:
     """How far alpha = 0 is from Adam: the largest distance of the parameters in any step; and how
     Adam does with and without its correction of the momentum, which a schedule of its rate undoes.
     """
-    b1, b2 = 0.95, 0.999
     found: dict[str, Any] = {}
-    for lr in (0.0215, 0.215, 0.464):
+    for lr in rates:
         ours = path("simplified_ademamix", {"b1": b1, "b2": b2, "lr": lr * (1 - b1)}, steps)
-        rates = {"corrected": lr, "uncorrected": partial(ramp, lr, b1)}
+        ways = {"corrected": lr, "uncorrected": partial(ramp, lr, b1)}
         row = found[f"{lr:g}"] = {}
-        for name, rate in rates.items():
+        for name, rate in ways.items():
             adams = path("adam", {"b1": b1, "b2": b2, "lr": rate}, steps)
             f = ROSENBROCK.value(*adams.T)
             row[name] = {
-                "distance": float(np.abs(adams - ours).max()),
-                "highest": float(f.max()),
-                "end": float(f[-1]),
+                "distance": short(np.abs(adams - ours).max()),
+                "highest": short(f.max()),
+                "end": short(f[-1]),
             }
     return found
 
@@ -114,13 +130,13 @@ def claimed(rule: str, b1: float, b2: float) -> float:
 
 
 def table(numbers: dict[str, Any]) -> list[Row]:
-    rows = []
+    rows, b1s, b2s = [], *(numbers["settings"]["grid"][k] for k in ("b1", "b2"))
     for rule in ("adam", "adamax"):
         longest = numbers["longest_step"][rule]
         ratios = [
             (step / claimed(rule, b1, b2), step, b1, b2)
-            for b1, of in zip(B1, longest, strict=True)
-            for b2, step in zip(B2, of, strict=True)
+            for b1, of in zip(b1s, longest, strict=True)
+            for b2, step in zip(b2s, of, strict=True)
         ]
         usual = next(row for row in ratios if row[2:] == (0.9, 0.999))
         for ratio, step, b1, b2 in (usual, max(ratios)):
@@ -131,7 +147,7 @@ def table(numbers: dict[str, Any]) -> list[Row]:
         what = f"alpha = 0 beside Adam with {name} momentum: largest distance"
         rows.append(Row(what, paper, f"{far:.2g}"))
     for sigma, of in numbers["noise"].items():
-        for rule in RULES:
+        for rule in numbers["settings"]["rules"]:
             best = of[rule]["best"]
             words = ", ".join(f"{k} {v:.3g}" for k, v in best.items())
             rows.append(
@@ -143,6 +159,7 @@ def table(numbers: dict[str, Any]) -> list[Row]:
 def draw(numbers: dict[str, Any], figure: Any) -> None:
     from matplotlib.colors import LogNorm
 
+    alphas, b1s = (numbers["settings"]["grid"][k] for k in ("alpha", "b1"))
     figure.set_size_inches(9, 6.8)
     panels = figure.subplots(2, 2)
     ground, values = panels[0]
@@ -165,8 +182,8 @@ def draw(numbers: dict[str, Any], figure: Any) -> None:
             shade = image.norm(max(scores[i, j], 1e-30))
             color = "white" if shade > 0.5 else "black"
             axes.text(j, i, f"{scores[i, j]:.2g}", ha="center", va="center", color=color, size=7)
-        axes.set_xticks(range(len(B1)), map(str, B1))
-        axes.set_yticks(range(len(ALPHA)), [f"{a:g}" for a in ALPHA])
+        axes.set_xticks(range(len(b1s)), map(str, b1s))
+        axes.set_yticks(range(len(alphas)), [f"{a:g}" for a in alphas])
         adam = numbers["noise"][sigma]["adam"]["score"]
         title = f"Simplified AdEMAMix, noise {sigma}: f at the end\n(Adam's best is {adam:.1g})"
         axes.set(xlabel="b1", ylabel="alpha")

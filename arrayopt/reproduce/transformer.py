@@ -17,14 +17,31 @@ from numpy.typing import NDArray
 from .. import Optimizer, rules
 from . import Row, Tell
 from . import _transformer as model
+from ._record import short
 
-RATES = {  # not tuned: near what the rules' papers use, larger as the runs are short
-    "madam": 0.01,
-    "mada": 3e-3,
-    "maxva_madam": 3e-3,
-    "maxva_lamadam": 3e-3,
-    "adamax": 5e-3,
-    "simplified_ademamix": 3e-5,  # its steps grow to lr / (1 - b1), 100 times that
+SETTINGS: dict[str, Any] = {
+    "rates": {  # not tuned: near what the rules' papers use, larger as the runs are short
+        "madam": 0.01,
+        "mada": 3e-3,
+        "maxva_madam": 3e-3,
+        "maxva_lamadam": 3e-3,
+        "adamax": 5e-3,
+        "simplified_ademamix": 3e-5,  # its steps grow to lr / (1 - b1), 100 times that
+    },
+    "steps": 400,
+    "points": 100,  # of a curve
+    "batch": 8,
+    "context": 32,
+    "width": 64,
+    "layers": 2,
+}
+QUICK = {
+    "rates": {"adamax": 5e-3},
+    "steps": 5,
+    "batch": 4,
+    "context": 16,
+    "width": 32,
+    "layers": 1,
 }
 PAIRS = {  # what is compared
     "torch and jax, float32": ("torch float32", "jax float32"),
@@ -33,32 +50,39 @@ PAIRS = {  # what is compared
     "the same, the rule in NumPy": ("numpy float32", "jax float64"),
     "torch and jax, float64": ("torch float64", "jax float64"),
 }
+DRAWN = ("torch float32", "jax float32")
 Losses = NDArray[np.float64]
 Trained = tuple[Losses, model.Weights]
 
 
-def run(tell: Tell, *, seed: int, quick: bool) -> dict[str, Any]:
-    steps, size, context, width, layers = (5, 4, 16, 32, 1) if quick else (400, 8, 32, 64, 2)
-    chosen = ["adamax"] if quick else list(RATES)
-    text = model.text()
-    start = model.weights(len(text.letters), context, width, layers, seed)
-    batches = model.batches(text.tokens, steps, size, context, seed)
-    kept = range(0, steps, max(steps // 100, 1))
+def run(settings: dict[str, Any], tell: Tell, *, seed: int) -> dict[str, Any]:
+    text, start, batches = given(settings, seed)
+    steps, rates = settings["steps"], settings["rates"]
+    kept = range(0, steps, max(steps // settings["points"], 1))
     found: dict[str, Any] = {
-        "steps": steps, "batch": size, "context": context, "width": width, "layers": layers,
-        "characters": len(text.tokens), "letters": len(text.letters),
+        "text": text.source, "characters": len(text.tokens), "letters": len(text.letters),
         "weights": sum(x.size for x in start.values()), "kept": [*kept], "rules": {},
     }  # fmt: skip
-    for i, rule in enumerate(chosen):
+    for i, (rule, lr) in enumerate(rates.items()):
         runs: dict[str, Trained] = {}
         for k, (name, (train, dtype)) in enumerate(RUNS.items()):
-            tell((i + k / len(RUNS)) / len(chosen), f"{rule}, {name}")
-            runs[name] = train(rule, RATES[rule], start, batches, dtype)
-        found["rules"][rule] = compared(runs, start) | {
-            "lr": RATES[rule],
-            "losses": {name: losses[kept].tolist() for name, (losses, _) in runs.items()},
+            tell((i + k / len(RUNS)) / len(rates), f"{rule}, {name}")
+            runs[name] = train(rule, lr, start, batches, dtype)
+        found["rules"][rule] = {
+            "pairs": compared(runs, start, kept),
+            "losses": {name: short(runs[name][0][kept]) for name in DRAWN},
         }
     return found
+
+
+def given(
+    settings: dict[str, Any], seed: int
+) -> tuple[model.Text, model.Weights, NDArray[np.int64]]:
+    """The text, the first weights and the batches of all runs."""
+    text, context = model.text(), settings["context"]
+    start = model.weights(len(text.letters), context, settings["width"], settings["layers"], seed)
+    batches = model.batches(text.tokens, settings["steps"], settings["batch"], context, seed)
+    return text, start, batches
 
 
 def torch_run(
@@ -139,21 +163,22 @@ RUNS: dict[str, tuple[Callable[..., Trained], str]] = {
 }
 
 
-def compared(runs: dict[str, Trained], start: model.Weights) -> dict[str, Any]:
-    """For each pair the largest difference of the losses in any step, and the norm of the
-    difference of the weights at the end, in units of how far they went.
+def compared(runs: dict[str, Trained], start: model.Weights, kept: range) -> dict[str, Any]:
+    """For each pair the largest difference of the losses up to each step of ``kept`` and of all,
+    and the norm of the difference of the weights at the end, in units of how far they went.
     """
     first = flat(start)
     way = float(np.linalg.norm(flat(runs["torch float64"][1]) - first))
     found = {}
     for name, (a, b) in PAIRS.items():
-        apart = np.abs(runs[a][0] - runs[b][0])
+        apart = np.maximum.accumulate(np.abs(runs[a][0] - runs[b][0]))
         ends = flat(runs[a][1]), flat(runs[b][1])
         found[name] = {
-            "loss": float(apart.max()),
-            "weights": float(np.linalg.norm(ends[0] - ends[1])) / way,
+            "loss": short(apart[-1]),
+            "weights": short(np.linalg.norm(ends[0] - ends[1]) / way),
+            "apart": short(apart[kept]),
         }
-    return {"pairs": found}
+    return found
 
 
 def flat(weights: model.Weights) -> NDArray[np.float64]:
@@ -163,8 +188,9 @@ def flat(weights: model.Weights) -> NDArray[np.float64]:
 def table(numbers: dict[str, Any]) -> list[Row]:
     rows = []
     for rule, of in numbers["rules"].items():
-        first, last = (of["losses"]["torch float64"][i] for i in (0, -1))
-        rows.append(Row(f"{rule}, lr {of['lr']:g}: loss", "-", f"{first:.3f} to {last:.3f}"))
+        first, last = (of["losses"][DRAWN[0]][i] for i in (0, -1))
+        lr = numbers["settings"]["rates"][rule]
+        rows.append(Row(f"{rule}, lr {lr:g}: loss", "-", f"{first:.3f} to {last:.3f}"))
         for name, pair in of["pairs"].items():
             here = f"losses {pair['loss']:.1e}, weights {pair['weights']:.1e}"
             rows.append(Row(name, "-", here))
@@ -177,13 +203,15 @@ def draw(numbers: dict[str, Any], figure: Any) -> None:
     colors = ("#000000", "#E69F00", "#0072B2", "#CC79A7", "#009E73")
     for k, (rule, of) in enumerate(numbers["rules"].items()):
         above, below = panels[k // 3 * 2][k % 3], panels[k // 3 * 2 + 1][k % 3]
-        losses = {name: np.array(x) for name, x in of["losses"].items()}
-        above.plot(steps, losses["torch float32"], color="#E69F00", linewidth=3.5, label="torch")
-        above.plot(steps, losses["jax float32"], color="#0072B2", linewidth=1, label="JAX")
-        above.set(title=f"{rule}, lr {of['lr']:g}", ylim=(1.8, 5.2))
-        for (name, (a, b)), color in zip(PAIRS.items(), colors, strict=True):
-            apart = np.maximum.accumulate(np.abs(losses[a] - losses[b]))
-            below.semilogy(steps, np.maximum(apart, 1e-16), color=color, linewidth=1.2, label=name)
+        for name, label, color, width in zip(
+            DRAWN, ("torch", "JAX"), ("#E69F00", "#0072B2"), (3.5, 1), strict=True
+        ):
+            above.plot(steps, of["losses"][name], color=color, linewidth=width, label=label)
+        lr = numbers["settings"]["rates"][rule]
+        above.set(title=f"{rule}, lr {lr:g}", ylim=(1.8, 5.2))
+        for (name, pair), color in zip(of["pairs"].items(), colors, strict=True):
+            apart = np.maximum(pair["apart"], 1e-16)
+            below.semilogy(steps, apart, color=color, linewidth=1.2, label=name)
         below.set(ylim=(1e-16, 1e-1))
         for axes in (above, below):
             axes.grid(alpha=0.3)
