@@ -3,7 +3,7 @@
 import difflib
 import importlib
 import pkgutil
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 
@@ -15,7 +15,12 @@ def names(path: Iterable[str]) -> list[str]:
 def find(package: str, kind: str, name: str, known: list[str]) -> Any:
     """The module ``name`` of a package, imported on first use; ``kind`` is what errors call it."""
     if name not in known:
-        close = difflib.get_close_matches(name, known, n=1)
-        hint = f"; did you mean {close[0]}?" if close else "."
-        raise ValueError(f"no {kind} is named {name!r}{hint} The {kind}s: {', '.join(known)}")
+        raise unknown(kind, name, known)
     return importlib.import_module(f"{package}.{name}")
+
+
+def unknown(kind: str, name: str, known: Collection[str]) -> ValueError:
+    """What is told of a name that is none of those known."""
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean {close[0]}?" if close else "."
+    return ValueError(f"no {kind} is named {name!r}{hint} The {kind}s: {', '.join(known)}")

@@ -4,11 +4,11 @@ Each takes and gives floats, or arrays of one shape of any library with the Arra
 NumPy's complex numbers too, so that the gradients can be checked. The least value is 0 in all.
 """
 
-import difflib
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from .._found import unknown
 from .._namespace import namespace
 
 Point = tuple[float, float]
@@ -121,7 +121,5 @@ PROBLEMS = {
 def find(name: str) -> Problem:
     """The problem of that name."""
     if name not in PROBLEMS:
-        close = difflib.get_close_matches(name, PROBLEMS, n=1)
-        hint = f"; did you mean {close[0]}?" if close else "."
-        raise ValueError(f"no problem is named {name!r}{hint} The problems: {', '.join(PROBLEMS)}")
+        raise unknown("problem", name, PROBLEMS)
     return PROBLEMS[name]
