@@ -73,7 +73,7 @@ def test_no_function_reads_a_number_from_elsewhere(name):
 
 def numeric(value) -> bool:
     inside = value.values() if isinstance(value, dict) else value
-    many = isinstance(value, dict | list | tuple | np.ndarray)
+    many = type(value) in (dict, list, tuple, np.ndarray)
     return any(map(numeric, inside)) if many else isinstance(value, float | int)
 
 

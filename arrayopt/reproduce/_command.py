@@ -14,7 +14,7 @@ from rich.table import Table
 from . import find, names
 from ._record import dumps, record
 
-EXTRAS = {"jax": "jax", "sklearn": "cli", "torch": "torch"}  # what installs a package
+EXTRAS = {"jax": "jax", "optax": "jax", "sklearn": "cli", "torch": "torch"}  # what installs it
 
 
 def reproduce(
