@@ -87,6 +87,7 @@ def test_its_numbers_are_the_schemas(opened):
     fields = page.eval_on_selector_all("[name^='h.']", "all => all.map(e => [e.name, e.value])")
     legal = page.evaluate("RULES.adam.hyper")
     hyper = describe("adam")["hyper"]
+    hyper["weight_decay"] = {"default": 0.0, "legal": "[0, inf)"}
     want = {f"h.{k}": hyper[k]["default"] for k in legal} | {"h.b1": 0.5}
     want["h.lr"] = run.tuned("adam", "beale")
     assert {k: float(v) for k, v in fields} == want
@@ -127,7 +128,9 @@ def test_by_keyboard(opened):
     for key, step in (("ArrowLeft", 39), ("ArrowLeft", 38), ("ArrowRight", 39)):
         page.keyboard.press(key)
         assert page.inner_text(".play-told").startswith(f"Step {step}:")
-    page.keyboard.press("ArrowRight")
+    for key, step in (("Home", 0), ("End", 40)):
+        page.keyboard.press(key)
+        assert page.inner_text(".play-told").startswith(f"Step {step}:")
     page.keyboard.press("Space")  # from the start to the end
     assert page.inner_text("[name=play]") == "Stop"
     page.wait_for_function("document.querySelector('[name=play]').textContent === 'Play'")
@@ -141,6 +144,15 @@ def test_by_keyboard(opened):
         page.keyboard.press("Tab")
     assert {"rule", "problem", "steps", "x", "y", "h.lr", "h.b1", "h.b2", "play-ground", "play",
             "step", "end", "keep", "clear", "defaults", "time"} <= reached  # fmt: skip
+
+
+def test_another_problem_changes_the_rate_alone(opened):
+    page = opened("#rule=adam&problem=beale&h.b1=0.5&h.weight_decay=0.25&h.lr=0.125")
+    page.select_option("[name=problem]", "saddle")
+    found = {k: float(page.input_value(f"[name='h.{k}']")) for k in ("b1", "weight_decay", "lr")}
+    assert found == {"b1": 0.5, "weight_decay": 0.25, "lr": run.tuned("adam", "saddle")}
+    x, y = run.trajectory("adam", "saddle", 200, b1=0.5, weight_decay=0.25, lr=found["lr"])[-1]
+    assert page.inner_text(".play-told").startswith(f"Step 200: x = {x:#.6g}, y = {y:#.6g}")
 
 
 def test_a_click_sets_the_start_and_paths_are_kept(opened):

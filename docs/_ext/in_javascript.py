@@ -9,7 +9,7 @@ from javascript import XP, Array, Script, Unwritable, literal
 
 import arrayopt as ao
 from arrayopt import rules
-from arrayopt._schema import each_step, hyperparameters, title_of
+from arrayopt._schema import WEIGHT_DECAY, each_step, hyperparameters, title_of
 from arrayopt._step import Part, evaluate, is_off, keep
 from arrayopt._types import Range
 from arrayopt.race import problems
@@ -35,7 +35,8 @@ def rule(name: Any) -> str:
     hyperparameters.
     """
     opt = ao.Optimizer(name)
-    hyper = {k: h for k, h in hyperparameters(opt.rule).items() if not h.each_step}
+    hyper = hyperparameters(opt.rule) | {"weight_decay": WEIGHT_DECAY}
+    hyper = {k: h for k, h in hyper.items() if not h.each_step}
     numbers = [k for k, h in hyper.items() if isinstance(h.legal, Range) and is_number(h.default)]
     script = Script()
 

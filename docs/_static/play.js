@@ -1,7 +1,7 @@
 "use strict";
 // The page play.md. RULES, PROBLEMS and RATES are in play-rules.js.
 
-const MOST = 1e12; // a value beyond is nothing to draw
+const LEAST = 1e-30, MOST = 1e300; // values beyond are drawn as these
 
 /** The points of a run, the start first; it ends before one that is not finite. */
 function trajectory(rule, problem, hyper, steps, start) {
@@ -174,8 +174,8 @@ function page(root) {
   const dark = () => document.body.dataset.theme === "dark" ||
     (document.body.dataset.theme !== "light" && matchMedia("(prefers-color-scheme: dark)").matches);
   const COLORS = () => dark()
-    ? ["#ffb347", "#6fd3ff", "#9be28a", "#ff8fa3", "#d7b3ff"]
-    : ["#b34700", "#00639c", "#27701a", "#a3123a", "#5b2a9d"];
+    ? ["#ffb347", "#6fd3ff", "#9be28a", "#ff8fa3", "#d7b3ff", "#f4e285", "#58e0c0", "#c9c9c9", "#ff9d5c"]
+    : ["#b34700", "#00639c", "#27701a", "#a3123a", "#5b2a9d", "#7a6400", "#006b5b", "#555555", "#8a3b00"];
 
   function sized(canvas) {
     const ratio = devicePixelRatio || 1, box = canvas.getBoundingClientRect();
@@ -233,6 +233,14 @@ function page(root) {
     mark(problem.minimum, "★", 16);
     mark(path[0], "○", 14);
     mark(path[shown], "●", 14);
+    g.font = `${11 * ratio}px sans-serif`;
+    g.fillStyle = dark() ? "#dde3ee" : "#333";
+    for (const part of [0.25, 0.5, 0.75]) {
+      g.textAlign = "center";
+      g.fillText((left + (right - left) * part).toFixed(2), part * width, height - 9 * ratio);
+      g.textAlign = "left";
+      g.fillText((high - (high - low) * part).toFixed(2), 4 * ratio, part * height);
+    }
     curves(here, colors);
   }
 
@@ -240,7 +248,7 @@ function page(root) {
   function curves(here, colors) {
     const [g, width, height, ratio] = sized(values), value = PROBLEMS[get("problem").value].value;
     const all = [...here.map((k) => [k.path, colors[k.color]]), [path, colors[0]]];
-    const logs = all.map(([p, tint]) => [p.map(([x, y]) => Math.log10(Math.min(MOST, Math.max(1e-16, value(x, y))))), tint]);
+    const logs = all.map(([p, tint]) => [p.map(([x, y]) => Math.log10(Math.min(MOST, Math.max(LEAST, value(x, y))))), tint]);
     const low = Math.min(...logs.map(([z]) => Math.min(...z))), high = Math.max(...logs.map(([z]) => Math.max(...z)));
     const longest = Math.max(...logs.map(([z]) => z.length - 1), 1), edge = 46 * ratio, foot = 18 * ratio;
     const at = (i, z) => [edge + (width - edge - 4) * i / longest, 4 + (height - foot - 8) * (high - z) / (high - low || 1)];
@@ -249,7 +257,7 @@ function page(root) {
     g.font = `${11 * ratio}px sans-serif`;
     g.textAlign = "right";
     g.textBaseline = "middle";
-    for (const z of [low, (low + high) / 2, high]) g.fillText((10 ** z).toPrecision(2), edge - 5 * ratio, Math.min(height - foot, Math.max(7 * ratio, at(0, z)[1])));
+    for (const z of [low, (low + high) / 2, high]) g.fillText((10 ** z).toExponential(0), edge - 5 * ratio, Math.min(height - foot, Math.max(7 * ratio, at(0, z)[1])));
     g.textAlign = "center";
     for (const i of [0, Math.round(longest / 2), longest]) g.fillText(i, Math.min(width - 14 * ratio, at(i, low)[0]), height - foot / 2);
     for (const [z, tint] of logs) {
@@ -271,7 +279,7 @@ function page(root) {
   function keep() {
     const rule = get("rule").value, problem = get("problem").value, usual = defaults(rule, problem);
     const other = Object.keys(hyper).filter((k) => k === "lr" || hyper[k] !== usual[k]).map((k) => `${k} = ${hyper[k]}`);
-    kept.push({ rule, problem, path, other: other.join(", "), color: 1 + kept.length % 4 });
+    kept.push({ rule, problem, path, other: other.join(", "), color: 1 + kept.length % 8 });
     table();
     draw();
   }
@@ -292,8 +300,10 @@ function page(root) {
 
   get("rule").addEventListener("change", () => choose());
   get("problem").addEventListener("change", () => {
-    [get("x").value, get("y").value] = PROBLEMS[get("problem").value].start;
-    choose();
+    const problem = get("problem").value, { lr } = defaults(get("rule").value, problem);
+    [get("x").value, get("y").value] = PROBLEMS[problem].start;
+    if (lr !== undefined) hyper.lr = lr; // the other numbers stay
+    choose({ reset: false });
   });
   for (const name of ["steps", "x", "y"]) get(name).addEventListener("input", run);
   form.addEventListener("submit", (event) => event.preventDefault());
@@ -311,8 +321,11 @@ function page(root) {
   };
   for (const [name, act] of Object.entries(press)) get(name).addEventListener("click", act);
   ground.addEventListener("keydown", (event) => {
-    const act = { " ": play, ArrowRight: () => { stop(); show(shown + 1); }, ArrowLeft: () => { stop(); show(shown - 1); } }[event.key];
-    if (act) { event.preventDefault(); act(); }
+    const to = { ArrowRight: shown + 1, ArrowLeft: shown - 1, Home: 0, End: path.length - 1 }[event.key];
+    if (event.key !== " " && to === undefined) return;
+    event.preventDefault();
+    if (event.key === " ") play();
+    else { stop(); show(to); }
   });
   ground.addEventListener("click", (event) => {
     const box = ground.getBoundingClientRect(), [[left, right], [low, high]] = PROBLEMS[get("problem").value].box;
