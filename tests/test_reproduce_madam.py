@@ -114,7 +114,7 @@ def test_a_run_of_a_sweep_is_sgd_on_its_own_weights_and_batches():
 def test_accuracies_as_recorded(numbers, name, rate):
     """Of 2 layers and small rates, where rounding costs hardly an image."""
     package("jax")
-    settings = numbers["settings"] | {"rates": [rate], "layers": [2], "deep": 2}
+    settings = numbers["settings"] | {"rates": [rate], "untuned": rate, "layers": [2], "deep": 2}
     settings |= {"rules": {name: numbers["settings"]["rules"][name]}, "bits": [4]}
     seen = madam_digits.run(settings, lambda *_: None, seed=numbers["seed"])
     now = seen["grid"][name]["accuracy"][0][0]
