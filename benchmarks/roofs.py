@@ -21,14 +21,15 @@ from arrayopt._step import is_elementwise
 from arrayopt.backends import numpy as backend
 from arrayopt.bench import measure, peers
 from arrayopt.bench.problem import Problem
+from arrayopt.bench.report import machine
 
 SIZE = 10_000_000
 DOCUMENT = Path(__file__).parent.parent / "docs" / "roofs.md"
 HEAD = """# Every rule beside its roof
 
 The compiled loop of every elementwise rule beside its two roofs, with one parameter of ten million
-float32 on NumPy and {threads} threads; milliseconds a step, medians of turns that alternate.
-Written by `python benchmarks/roofs.py`.
+float32 on NumPy and {threads} threads ({cpu}); milliseconds a step, medians of turns that
+alternate. Written by `python benchmarks/roofs.py`.
 
 - memory: a loop that reads what the rule reads and writes what it writes, in as many passes, and
   only adds;
@@ -59,17 +60,18 @@ def arithmetic(name: str, threads: int) -> float:
     """The rule's loop in the cache: the slope between a short and a longer array."""
     rng = np.random.default_rng(0)
     short, long = 1 << 11, 1 << 15
-    times = {}
+    steps, times = {}, {}
     for size in (short, long):
         arrays = [[rng.standard_normal(size, np.float32)] for _ in range(2)]
-        step = peers.CONTESTANTS["arrayopt numpy fused"](Problem(name, "float32", 1, *arrays)).step
-        measured = []
-        for _ in range(300):
+        entry = peers.CONTESTANTS["arrayopt numpy fused"](Problem(name, "float32", 1, *arrays))
+        steps[size], times[size] = entry.step, []
+    for _ in range(500):
+        for size, step in steps.items():
             start = time.perf_counter()
             step()
-            measured.append(time.perf_counter() - start)
-        times[size] = statistics.median(measured)
-    return 1e3 * (times[long] - times[short]) / (long - short) * SIZE / threads
+            times[size].append(time.perf_counter() - start)
+    found = {size: statistics.median(each) for size, each in times.items()}
+    return 1e3 * (found[long] - found[short]) / (long - short) * SIZE / threads
 
 
 def main() -> None:
@@ -85,7 +87,9 @@ def main() -> None:
         lines.append("| `{}` | {} | {:.1f} | {:.1f} | {:.1f} | {:.2f} | {:.2f} |".format(*found))
         print(lines[-1], flush=True)
     if not sys.argv[1:]:
-        DOCUMENT.write_text(HEAD.format(threads=threads) + "\n".join(lines) + "\n")
+        DOCUMENT.write_text(
+            HEAD.format(threads=threads, cpu=machine()["cpu"]) + "\n".join(lines) + "\n"
+        )
 
 
 if __name__ == "__main__":
