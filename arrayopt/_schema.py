@@ -16,6 +16,18 @@ from ._types import EACH_STEP, Range
 FUNCTIONS = ("init", "share", "measure", "adapt", "update", "evaluate")
 # keyword-only, but no hyperparameters: the optimizer passes them
 GIVEN = {"xp", "shared", "sums", "decay", "dtype", "place"}
+ELSEWHERE = {  # what hyperparameters are called in other libraries, and here
+    "learning_rate": "lr",
+    "step_size": "lr",
+    "alpha": "lr or b2",
+    "betas": "b1 and b2",
+    **{f"beta{_}{i}": f"b{i}" for i in (1, 2, 3) for _ in ("", "_")},
+    "momentum": "b1",
+    "rho": "b2",
+    "epsilon": "eps",
+    "eps": "eps_root",
+    "wd": "weight_decay",
+}
 
 
 class Hyper(NamedTuple):
@@ -28,20 +40,20 @@ class Hyper(NamedTuple):
     each_step: bool  # every step must be given it
 
     def check(self, value: Any) -> str | None:
-        """What is legal, where ``value`` is not. Arrays are looked at only if they are NumPy's."""
-        if value is None:
-            return None if self.optional else str(self.legal)
+        """What it must be, where ``value`` is not. Only NumPy's arrays are looked at."""
+        if value is None and self.optional:
+            return None
         if isinstance(self.legal, tuple):
             return None if is_one_of(self.legal, value) else " or ".join(map(repr, self.legal))
-        if isinstance(value, bool | str):
-            return f"{self.legal} and a number"
+        if value is None or isinstance(value, bool | str):
+            return f"a number in {self.legal}"
         if isinstance(value, np.ndarray | np.generic):
             ok = value.dtype.kind in "fiu" and value in self.legal
         elif isinstance(value, numbers.Real):
             ok = value in self.legal
         else:
             ok = hasattr(value, "shape")  # another library's array: its values are not fetched
-        return None if ok else str(self.legal)
+        return None if ok else f"in {self.legal}"
 
 
 def is_one_of(choices: tuple[Any, ...], value: Any) -> bool:
@@ -74,7 +86,18 @@ def functions_of(rule: Any) -> dict[str, Any]:
 
 @functools.cache
 def hyperparameters(rule: Any) -> dict[str, Hyper]:
-    """Name, default and legal range of each hyperparameter of ``rule``, ``update``'s first."""
+    """Name, default and legal range of each hyperparameter of a rule, ``update``'s first.
+
+    ``rule`` is a module or a name; ``adam+ema`` has the rule's and then the wrapper's.
+
+    Raises:
+        ValueError: no rule has that name.
+        TypeError: it is no rule.
+    """
+    if isinstance(rule, str):
+        return hyperparameters(rules.find(rule))
+    if not hasattr(rule, "update"):
+        raise TypeError(f"{rule!r} is not a rule: it has no update")
     found: dict[str, Hyper] = {}
     readers: dict[str, set[str]] = {}
     for function, call in sorted(functions_of(rule).items(), key=lambda f: f[0] != "update"):
@@ -88,7 +111,9 @@ def hyperparameters(rule: Any) -> dict[str, Hyper]:
     missing = readers.keys() - found
     if missing:
         raise TypeError(f"{name_of(rule)}: no default for {', '.join(sorted(missing))}")
-    return {k: h._replace(start=readers[k] <= {"init", "share"}) for k, h in found.items()}
+    inside = hyperparameters(rule.rule) if hasattr(rule, "rule") else ()
+    order = dict.fromkeys((*inside, *found))
+    return {k: found[k]._replace(start=readers[k] <= {"init", "share"}) for k in order}
 
 
 def _hyper(default: Any, hint: Any) -> Hyper:
@@ -117,15 +142,15 @@ def each_step(rule: Any) -> tuple[str, ...]:
 
 def reads(rule: Any) -> dict[str, frozenset[str]]:
     """The names of the keywords that each of the rule's functions takes, but for ``xp``."""
-    return {f: keywords(rule, call) for f, call in functions_of(rule).items()}
+    return {f: frozenset(keywords(rule, call)) for f, call in functions_of(rule).items()}
 
 
-def keywords(rule: Any, call: Any) -> frozenset[str]:
-    """The names of the keywords that a function of the rule takes, but for ``xp``."""
+def keywords(rule: Any, call: Any) -> tuple[str, ...]:
+    """The names of the keywords that a function of the rule takes, in order, but for ``xp``."""
     parameters = inspect.signature(call).parameters.values()
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
-        return frozenset(hyperparameters(rule))
-    return frozenset(p.name for p in parameters if p.kind is p.KEYWORD_ONLY) - {"xp"}
+        return tuple(hyperparameters(rule))
+    return tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "xp")
 
 
 def check(rule: Any, given: dict[str, Any], *, step: bool = False) -> None:
@@ -143,7 +168,7 @@ def check(rule: Any, given: dict[str, Any], *, step: bool = False) -> None:
             continue
         legal = hyper.check(value)
         if legal:
-            raise ValueError(f"{name_of(rule)}: {name} must be in {legal}, got {value!r}")
+            raise ValueError(f"{name_of(rule)}: {name} must be {legal}, got {value!r}")
 
 
 def check_together(rule: Any, values: dict[str, Any]) -> None:
@@ -161,8 +186,10 @@ def check_together(rule: Any, values: dict[str, Any]) -> None:
 def unknown(rule: Any, name: str, known: list[str]) -> str:
     message = f"{name_of(rule)} ({title_of(rule)}) has no hyperparameter {name!r}"
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    if name in ELSEWHERE and {*ELSEWHERE[name].split()} <= {"and", "or", *known}:
+        close = [ELSEWHERE[name]]
     if close:
-        message += f" (did you mean {close[0]!r}?)"
+        message += f" (did you mean {close[0]}?)"
     owners = [
         f"{other} ({title_of(rules.find(other))})"
         for other in rules.names()

@@ -3,13 +3,13 @@
 import functools
 import inspect
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from typing import Any
 
 from ._schema import keywords
 
 
-def bound(call: Any, takes: frozenset[str], values: dict[str, Any]) -> Callable[..., Any]:
+def bound(call: Any, takes: Container[str], values: dict[str, Any]) -> Callable[..., Any]:
     """The function with those of the values that it takes."""
     return functools.partial(call, **{k: v for k, v in values.items() if k in takes})
 
@@ -29,7 +29,9 @@ def signed(body: Any, name: str, parts: Iterable[tuple[Any, str]]) -> Any:
             continue
         hints = typing.get_type_hints(call, include_extras=True)
         own = inspect.signature(call).parameters
-        for key in keywords(owner, call) - {"new", "when"}:
+        for key in keywords(owner, call):
+            if key in ("new", "when"):
+                continue
             default = own[key].default if key in own else inspect.Parameter.empty
             if key not in takes or takes[key].default is inspect.Parameter.empty:
                 hint = hints.get(key, Any)

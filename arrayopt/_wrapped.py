@@ -65,9 +65,9 @@ class Wrapped:
         self.DECAY = getattr(rule, "DECAY", "decoupled")
         self.ELEMENTWISE = is_elementwise(rule) and is_elementwise(wrapper)
         self._own = tuple(getattr(getattr(wrapper, "State", None), "_fields", ()))
-        self._reads = {f: keywords(wrapper, getattr(wrapper, f)) for f in _there(wrapper)}
+        self._reads = {f: {*keywords(wrapper, getattr(wrapper, f))} for f in _there(wrapper)}
         inside = [f for f in (*functions_of(rule), "validate") if hasattr(rule, f)]
-        self._takes = {f: keywords(rule, getattr(rule, f)) for f in inside}
+        self._takes = {f: {*keywords(rule, getattr(rule, f))} for f in inside}
         self._check()
         self.State = _state(self, (*rule.State._fields, *self._own))
         for name, calls in CALLS.items():
@@ -100,7 +100,7 @@ class Wrapped:
         """
         inner = rounds(self.rule)
         alone: list[tuple[str | None, bool]] = [(name, False) for name in inner]
-        hooks = [self._reads.get(f, frozenset()) for f in ("gradient", "source")]
+        hooks = [self._reads.get(f, set()) for f in ("gradient", "source")]
         last = "new" in self._reads.get("measure", ())
         if not hasattr(self.wrapper, "measure"):
             turns = alone

@@ -535,7 +535,7 @@ def tell(**members: Any) -> Any:
         (tell(rule="../../evil"), r"is none of arrayopt's"),
         (tell(rule=["adam"]), r"header is not as format 1 has it"),
         (tell(options={"b2": -1.0}), r"madam: b2 must be in \[0, 1\), got -1.0"),
-        (tell(options={"b2": "__import__('os')"}), r"b2 must be in \[0, 1\) and a number"),
+        (tell(options={"b2": "__import__('os')"}), r"b2 must be a number in \[0, 1\)"),
         (tell(options={"lr": ["adam"]}), r"header is not as format 1 has it: options"),
         (tell(options={"nosuch": 1.0}), r"no hyperparameter 'nosuch'"),
         (tell(options=[]), r"header is not as format 1 has it"),

@@ -117,7 +117,7 @@ def test_parity_exits_with_1_where_a_bound_is_broken(monkeypatch):
         (("train", "--set", "b1"), "--set takes NAME=VALUE, got 'b1'"),
         (("train", "--backend", "tensorflow"), "no backend is named 'tensorflow'"),
         (("train", "--set", "seed=3"), "has no hyperparameter 'seed'"),
-        (("train", "--set", "lr=abc"), "lr must be in [0, inf) and a number"),
+        (("train", "--set", "lr=abc"), "lr must be a number in [0, inf), got 'abc'"),
         (("train", "--plot", "nowhere/x.png"), "--plot needs a .png"),
         (("parity", "--backends", "mlx", "--dtype", "float64"), "none of mlx has float64"),
         (("parity", "--dtype", "int8"), "no dtype is named 'int8'"),

@@ -27,25 +27,25 @@ def stepped(params, grads, opt=None, **override):
 @pytest.mark.parametrize(
     ("name", "value", "legal"),
     [
-        ("b1", 1.5, "[0, 1)"),
-        ("b1", 1, "[0, 1)"),
-        ("b1", -0.1, "[0, 1)"),
-        ("b1", math.nan, "[0, 1)"),
-        ("lr", math.inf, "[0, inf)"),
-        ("lr", -1e-9, "[0, inf)"),
-        ("lr", "0.1", "[0, inf) and a number"),
-        ("lr", True, "[0, inf) and a number"),
-        ("lr", None, "[0, inf)"),
-        ("lr", np.asarray([0.1, -0.1]), "[0, inf)"),
+        ("b1", 1.5, "in [0, 1)"),
+        ("b1", 1, "in [0, 1)"),
+        ("b1", -0.1, "in [0, 1)"),
+        ("b1", math.nan, "in [0, 1)"),
+        ("lr", math.inf, "in [0, inf)"),
+        ("lr", -1e-9, "in [0, inf)"),
+        ("lr", "0.1", "a number in [0, inf)"),
+        ("lr", True, "a number in [0, inf)"),
+        ("lr", None, "a number in [0, inf)"),
+        ("lr", np.asarray([0.1, -0.1]), "in [0, inf)"),
         ("eps_in_max", 1, "False or True"),
-        ("weight_decay", -1.0, "[0, inf)"),
+        ("weight_decay", -1.0, "in [0, inf)"),
     ],
 )
 def test_value_out_of_range(name, value, legal):
-    with raises(ValueError, f"adamax: {name} must be in {legal}, got {value!r}"):
+    with raises(ValueError, f"adamax: {name} must be {legal}, got {value!r}"):
         ao.Optimizer("adamax", **{name: value})
     if name != "eps_in_max":
-        with raises(ValueError, f"adamax: {name} must be in {legal}, got {value!r}"):
+        with raises(ValueError, f"adamax: {name} must be {legal}, got {value!r}"):
             stepped(W, W, **{name: value})
 
 
@@ -54,7 +54,7 @@ def test_every_range_of_every_rule_is_enforced(rule):
     assert found
     for name in found:
         for value in (math.nan, -1e9, "nonsense")[:: 2 if -1e9 in found[name].legal else 1]:
-            with raises(ValueError, f"{rule}: {name} must be in "):
+            with raises(ValueError, f"{rule}: {name} must be "):
                 ao.Optimizer(rule, **{name: value})
 
 
@@ -66,10 +66,25 @@ def test_a_schedule_out_of_range_is_caught_when_it_is():
 
 
 def test_unknown_hyperparameter_names_the_closest():
-    with raises(TypeError, "has no hyperparameter 'beta1'", "It has lr, b1, b2"):
-        ao.Optimizer("adamax", beta1=0.9)
-    with raises(TypeError, "has no hyperparameter 'weight_deca'", "did you mean 'weight_decay'?"):
-        ao.Optimizer("adamax", weight_deca=0.9)
+    for name, ours in {
+        "weight_deca": "weight_decay",
+        "learning_rate": "lr",
+        "betas": "b1 and b2",
+        "beta_2": "b2",
+        "alpha": "lr or b2",
+    }.items():
+        text = f"has no hyperparameter {name!r} (did you mean {ours}?)"
+        with raises(TypeError, text, "It has lr, b1, b2"):
+            ao.Optimizer("adamax", **{name: 0.9})
+
+
+def test_hyperparameters_takes_a_rule_or_its_name():
+    assert ao.hyperparameters("adam+ema") == ao.hyperparameters(ao.rules.find("adam+ema"))
+    with raises(ValueError, "no rule is named 'adamx'"):
+        ao.hyperparameters("adamx")
+    for wrong in (3, ao.wrappers.find("ema").State):
+        with raises(TypeError, f"{wrong!r} is not a rule: it has no update"):
+            ao.hyperparameters(wrong)
 
 
 def test_madam_and_the_other_madam():
@@ -82,6 +97,13 @@ def test_madam_and_the_other_madam():
 def test_unknown_rule():
     with raises(ValueError, "no rule is named 'adamx'", "did you mean adamax"):
         ao.Optimizer("adamx")
+    with raises(ValueError, "no rule is named 'Adam'; did you mean adam or"):
+        ao.Optimizer("Adam")
+    for name in ("", "+ema"):
+        with raises(ValueError, "the name of a rule is empty"):
+            ao.Optimizer(name)
+    with raises(ValueError, "ema is a wrapper, which goes around a rule: adam+ema"):
+        ao.Optimizer("ema+adam")
     with raises(TypeError, "is not a rule: it has no State"):
         ao.Optimizer(math)
     with pytest.raises(AttributeError):

@@ -179,7 +179,7 @@ def test_its_ranges_hold(rule: str) -> None:
             wrong += [] if math.isinf(low) else [low if text[0] == "(" else low - 1.0]
             wrong += [high if text[-1] == ")" else high + 1.0] if math.isfinite(high) else []
         for value in wrong:
-            with pytest.raises(ValueError, match=f"^{re.escape(rule)}: {name} must be in "):
+            with pytest.raises(ValueError, match=f"^{re.escape(rule)}: {name} must be "):
                 ao.Optimizer(rule, **{name: value})
     with pytest.raises(TypeError, match=f"{re.escape(rule)} .* has no hyperparameter 'nonsense'"):
         ao.Optimizer(rule, nonsense=1.0)

@@ -58,12 +58,12 @@ def errors_of(cls, device, dtype):
         ({"lr": float("nan")}, ValueError, "Invalid learning rate: nan"),
         ({"weight_decay": -0.5}, ValueError, "Invalid weight_decay value: -0.5"),
         ({"lr": torch.tensor([0.1, 0.2])}, ValueError, "Tensor lr must be 1-element"),
-        ({"lr": "0.1"}, ValueError, "lr must be in [0, inf) and a number"),
+        ({"lr": "0.1"}, ValueError, "lr must be a number in [0, inf)"),
         ({"lr": lambda t: 0.1}, TypeError, "lr cannot be a schedule"),
         ({"decay": "L2"}, ValueError, "decay must be one of"),
         ({"maximize": 1}, ValueError, "maximize must be one of"),
         ({"foreach": True}, TypeError, "has no hyperparameter 'foreach'"),
-        ({"weight_decai": 0.1}, TypeError, "did you mean 'weight_decay'"),
+        ({"weight_decai": 0.1}, TypeError, "did you mean weight_decay"),
     ]
     if "betas" in options:
         first, *rest = options["betas"]

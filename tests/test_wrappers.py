@@ -3,7 +3,11 @@
 That a wrapped rule is a rule, on every library and in every class, is in test_every_rule.py.
 """
 
+import os
 import pickle
+import re
+import subprocess
+import sys
 from typing import NamedTuple
 
 import numpy as np
@@ -65,6 +69,28 @@ def test_unknown_names(name, text):
     with pytest.raises(ValueError, match=text):
         ao.Optimizer(name)
     assert ao.rules.known(name) is None
+
+
+@pytest.mark.parametrize("rule", ["adam+accumulate+ema", "mada+ema"])
+def test_hyperparameters_have_one_order_in_every_process(rule):
+    """The rule's own, and then the wrappers'; a set of names would have another in each."""
+    text = f"import arrayopt as ao; print(*ao.hyperparameters({rule!r}), ao.Optimizer({rule!r}))"
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", text], env=os.environ | {"PYTHONHASHSEED": seed},
+            capture_output=True, text=True, check=True,
+        ).stdout
+        for seed in "123"
+    }  # fmt: skip
+    (one,) = found
+    inner, *around = rule.split("+")
+    own = [k for w in around for k in ao.hyperparameters(f"sgd+{w}") if k not in SGD]
+    names = [*ao.hyperparameters(inner), *own]
+    assert one.startswith(" ".join((*names, f"Optimizer({rule!r}, {names[0]}="))), one
+    assert re.findall(r"(\w+)=", one)[: len(names)] == names
+
+
+SGD = ao.hyperparameters("sgd")
 
 
 def test_no_two_parts_have_a_name_in_common():
@@ -141,6 +167,14 @@ def test_after_so_many_skipped_steps_the_gradient_is_let_through():
     params, state = opt.step(params, bad, state)
     assert np.isnan(params).all()
     assert (float(state.shared.row), float(state.shared.skipped)) == (3, 2)
+
+
+def test_a_number_of_steps_is_whole():
+    with pytest.raises(
+        ValueError, match=r"skip_most must be in \[0, inf\], whole numbers, got 1.5"
+    ):
+        ao.Optimizer("adam+skip_nonfinite", skip_most=1.5)
+    assert ao.Optimizer("adam+skip_nonfinite").hyper["skip_most"] == np.inf
 
 
 def test_infinite_elements_become_0():

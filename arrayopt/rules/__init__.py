@@ -23,14 +23,21 @@ def names() -> list[str]:
 
 def find(name: str) -> Any:
     """The rule of that name, imported on first use; ``adam+ema`` is adam inside the wrapper ema."""
-    inner, _, wrapper = name.rpartition("+")
-    if inner:
+    inner, plus, wrapper = name.rpartition("+")
+    if plus:
         from .._wrapped import wrapped
 
         return wrapped(find(inner), wrapper)
+    if not name:
+        raise ValueError("the name of a rule is empty")
     if name not in names():
+        from .. import wrappers
+
+        if name in wrappers.names():
+            raise ValueError(f"{name} is a wrapper, which goes around a rule: adam+{name}")
         word = name.lower()
-        close = [n for n in names() if n.endswith(f"_{word}") or n == word]
+        close = [n for n in names() if n == word]
+        close += [n for n in names() if n.endswith(f"_{word}")]
         close += [n for n in difflib.get_close_matches(word, names()) if n not in close]
         hint = f"; did you mean {' or '.join(close)}?" if close else "."
         hint = f"; it is {OTHERS[word]}." if word in OTHERS else hint

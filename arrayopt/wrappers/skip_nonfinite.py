@@ -41,7 +41,7 @@ def adapt(
     sums: dict[str, Array],
     t: Scalar,
     *,
-    skip_most: Annotated[Scalar, Range("[0, inf]")] = math.inf,
+    skip_most: Annotated[Scalar, Range("[0, inf]", whole=True)] = math.inf,
     xp: Namespace,
 ) -> Shared:
     """The counts after this step."""
