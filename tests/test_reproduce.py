@@ -82,12 +82,12 @@ def test_runs_from_one_command(name, tmp_path):
     command = ["reproduce", name, "--quick", "--output", str(tmp_path)]
     done = CliRunner().invoke(cli.app, command)
     assert done.exit_code == 0, done.output
-    numbers = json.loads((tmp_path / f"{name}.json").read_text())
+    numbers = json.loads((tmp_path / f"{name}-quick.json").read_text())
     recorded = json.loads((PAGES / f"{name}.json").read_text())
     assert numbers.keys() == recorded.keys()
     experiment = reproduce.find(name)
     assert numbers["settings"] == plain(experiment.SETTINGS | experiment.QUICK)
-    assert (tmp_path / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
+    assert (tmp_path / f"{name}-quick.png").read_bytes()[:4] == b"\x89PNG"
 
 
 def test_a_mistake_is_told():

@@ -2,6 +2,7 @@
 
 import importlib.util
 import inspect
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,7 +22,7 @@ def reproduce(
     name: Annotated[str | None, typer.Argument(help="The experiment; without it, a list.")] = None,
     output: Annotated[Path, typer.Option(help="The folder for NAME.json and NAME.png.")] = Path(),
     seed: Annotated[int, typer.Option(min=0)] = 0,
-    quick: Annotated[bool, typer.Option(help="Small and short: does it run?")] = False,
+    quick: Annotated[bool, typer.Option(help="Small and short, into NAME-quick.*: does it run?")] = False,
 ) -> None:
     """Run an experiment of a rule's paper: numbers beside the paper's, a picture, a JSON file."""
     console = Console()
@@ -32,8 +33,8 @@ def reproduce(
         console.print(table)
         return
     experiment = find(name)
-    if not output.is_dir():
-        raise ValueError(f"--output needs a folder that is there: {output}")
+    if not output.is_dir() or not os.access(output, os.W_OK):
+        raise ValueError(f"--output needs a folder that is there and can be written to: {output}")
     if importlib.util.find_spec("matplotlib") is None:
         raise ImportError('reproduce needs matplotlib: pip install "arrayopt[plot]"')
     columns = ("{task.description}", rich.progress.BarColumn(), "{task.fields[note]}")
@@ -54,11 +55,12 @@ def reproduce(
             install = f'"arrayopt[{extra}]"' if extra else package
             raise ImportError(f"{name} needs {package}: pip install {install}") from error
         tell(1.0, "")
-    table = Table("", "paper", "here", title=escape(title(experiment)), title_justify="left")
+    head = title(experiment) + ("\nquick: that it runs is all that this shows" if quick else "")
+    table = Table("", "paper", "here", title=escape(head), title_justify="left")
     for row in experiment.table(numbers):
         table.add_row(*map(escape, row))
     console.print(table)
-    for file in write(experiment, numbers, output / name):
+    for file in write(experiment, numbers, output / (f"{name}-quick" if quick else name)):
         console.print(f"written: {file}", highlight=False, soft_wrap=True)
 
 
