@@ -36,7 +36,8 @@ html_show_sphinx = False
 html_show_copyright = False
 pygments_style, pygments_dark_style = "friendly", "native"
 
-myst_enable_extensions = ["colon_fence", "dollarmath"]
+myst_enable_extensions = ["colon_fence", "dollarmath", "linkify"]
+myst_linkify_fuzzy_links = False  # https://... alone: a file's name is no address
 myst_heading_anchors = 4
 
 autodoc_member_order = "bysource"

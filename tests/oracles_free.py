@@ -35,6 +35,8 @@ class Drift(Oracle):
 
 
 class Late(Drift):
+    """Every element's gradient keeps its sign, after three steps without any."""
+
     first = 3
 
 

@@ -61,7 +61,7 @@ class Averaged(Slot):
 
 
 class Late(Averaged):
-    """The same about step 1,000,000."""
+    """What the rule would evaluate with, about step 1,000,000."""
 
     jump = 999_990
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pictures
 from measured import Measured
+from repository import pages
 from rst import code, escaped, heading, indented, table
 from slots import slots, torch_class
 from sphinx.application import Sphinx
@@ -111,7 +112,7 @@ def lead(module: Any) -> list[str]:
     """The docstring: its first line in bold, then the formula, the source and the deviations."""
     first, _, rest = (inspect.getdoc(module) or "").partition("\n")
     module = f".. py:module:: {module.__name__}\n"
-    return [module, f"**{escaped(first)}**", rest, ""]
+    return [module, f"**{escaped(first)}**", pages(rest), ""]
 
 
 def state(module: Any, found: dict[str, Any], *, of: Any = None) -> list[str]:
@@ -164,7 +165,7 @@ def schedules(folder: Path) -> str:
     parts = [
         heading("All schedules", "="),
         ".. module:: arrayopt.schedules\n",
-        inspect.getdoc(ao.schedules) or "",
+        pages(inspect.getdoc(ao.schedules) or ""),
         "",
     ]
     for name in ao.schedules.__all__:

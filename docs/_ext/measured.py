@@ -1,12 +1,11 @@
 """What the pages of measurements say of one rule or wrapper."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from rst import Row, code, from_markdown, markdown_tables, table
 
 ERRORS = "The largest error beside others' implementations, in float64 (:doc:`/oracles`):\n"
-PARITY = "Distance to NumPy in the same dtype after 100 steps, in {} (:doc:`/numbers`):\n"
+PARITY = "Distance to NumPy in the same dtype after 100 steps (:doc:`/numbers`):\n"
 SPEED = (
     "A step of ten million float32 parameters takes {time} ms on two cores, {to memory} times what "
     "a loop takes that only reads, adds and writes ({memory} ms); passes over memory: {passes} "
@@ -18,42 +17,44 @@ class Measured:
     """The tables of docs/roofs.md, docs/numbers.md and docs/oracles.md."""
 
     def __init__(self, docs: Path) -> None:
-        names = ("roofs", "numbers", "oracles")
-        self.roofs, self.numbers, self.oracles = (markdown_tables(docs / f"{n}.md") for n in names)
+        (self.roofs,) = markdown_tables(docs / "roofs.md")
+        self.numbers = [t for t in markdown_tables(docs / "numbers.md") if t.head[0] == "rule"]
+        self.oracles = markdown_tables(docs / "oracles.md")
 
     def of_rule(self, name: str) -> list[str]:
         """Speed, parity and errors, as far as they were measured."""
-        found = []
-        (roofs,) = self.roofs
-        for row in rows([roofs], name):
-            found.append(SPEED.format(**dict(zip(roofs.head[1:], row[1:], strict=True))))
-        _, *tables = self.numbers  # the first holds what is promised
-        for dtype, one in zip(("float32", "float64"), tables, strict=True):
-            for row in rows([one], name):
-                cells = [cell or "has none" for cell in row[1:]]
-                found += [PARITY.format(dtype), table(one.head[1:], [cells])]
-        return found + errors(list(rows(self.oracles, name)))
+        speed = [SPEED.format(**dict(zip(self.roofs.head, r, strict=True)))
+                 for r in self.roofs.rows if r[0] == code_of(name)]  # fmt: skip
+        return [*speed, *self.parity(name), *errors(self.found(name), around=False)]
 
     def of_wrapper(self, name: str) -> list[str]:
         """Errors, around any rule."""
-        found = [row for one in self.oracles for row in one.rows if name in parts(row)[1:]]
-        return errors(found)
+        names = [t.under for t in self.oracles if name in t.under.split("+")[1:]]
+        return errors([row for one in dict.fromkeys(names) for row in self.found(one)], around=True)
+
+    def parity(self, name: str) -> list[str]:
+        """The rule's row of each table of docs/numbers.md."""
+        found = [(one.under, row) for one in self.numbers for row in one.rows
+                 if row[0] == code_of(name)]  # fmt: skip
+        if not found:
+            return []
+        cells = [[dtype, *(from_markdown(c) for c in row[1:])] for dtype, row in found]
+        return [PARITY, table(["dtype", *self.numbers[0].head[1:]], cells)]
+
+    def found(self, name: str) -> list[Row]:
+        """The comparisons of a rule, wrapped as it is: the name, and what the table says."""
+        return [(code(name), *row) for one in self.oracles if one.under == name for row in one.rows]
 
 
-def rows(tables: list, rule: str) -> Iterator[Row]:
-    """The rows whose first cell is the rule alone."""
-    return (row for one in tables for row in one.rows if parts(row) == [rule])
+def code_of(name: str) -> str:
+    """The name as it stands in a Markdown table."""
+    return f"`{name}`"
 
 
-def parts(row: Row) -> list[str]:
-    """The rule and the wrappers that a row is of."""
-    return row[0].strip("`").split("+")
-
-
-def errors(found: list[Row]) -> list[str]:
+def errors(found: list[Row], *, around: bool) -> list[str]:
+    """The table of what was compared, with the rules inside if it is of a wrapper."""
     if not found:
         return []
-    cells = [[code(parts(row)[0]), *map(from_markdown, row[1:])] for row in found]
-    around = len({row[0] for row in found}) > 1  # of a wrapper, the rules inside
-    head = ["rule", "against", "error", "bound"]
+    head = ["rule", "error", "bound", "against", "on"]
+    cells = [[row[0], *map(from_markdown, row[1:])] for row in found]
     return [ERRORS, table(head[not around :], [row[not around :] for row in cells])]

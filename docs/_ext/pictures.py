@@ -52,8 +52,8 @@ def rule(name: str, folder: Path) -> str:
     drawn(file, draw, (4.6, 3.8), ao.rules.find(name), _rates, problems, race, run)
     return (
         f".. figure:: {file.name}\n   :alt: The way of {name} over the contour of {PROBLEM}\n\n"
-        f"   From the white point towards the star, with the best learning rate of a grid, {lr:g}: "
-        f"``arrayopt race --rules {name} --problem {PROBLEM}``.\n"
+        f"   From the white point; the star is the minimum. The learning rate, {lr:g}, is the best "
+        f"of a grid: ``arrayopt race --rules {name} --problem {PROBLEM}``.\n"
     )
 
 

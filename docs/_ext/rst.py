@@ -42,8 +42,9 @@ def escaped(text: str) -> str:
 
 
 class Table(NamedTuple):
-    """A table of a Markdown page."""
+    """A table of a Markdown page, and the heading that it stands under."""
 
+    under: str
     head: Row
     rows: list[Row]
 
@@ -51,12 +52,14 @@ class Table(NamedTuple):
 def markdown_tables(page: Path) -> list[Table]:
     """All tables of a Markdown page."""
     found: list[Table] = []
-    inside = False
+    inside, under = False, ""
     for line in page.read_text(encoding="utf-8").splitlines():
+        if line.startswith("#"):
+            under = line.lstrip("# ").replace("`", "")
         if line.startswith("|"):
             cells = [c.strip() for c in re.split(r"(?<!\\)\|", line)[1:-1]]
             if not inside:
-                found.append(Table(cells, []))
+                found.append(Table(under, cells, []))
             elif not set("".join(cells)) <= set("-: "):  # the line below the head
                 found[-1].rows.append(cells)
         inside = line.startswith("|")
