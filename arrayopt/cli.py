@@ -267,6 +267,8 @@ def _parity_table(rows: list[parity.Row], dtype: str, steps: int) -> Table:
 
 def _cell(row: parity.Row) -> str:
     value = row.ulp if row.bound.endswith("ulp") else row.eps
+    if value is None:
+        return row.bound
     color = ("green" if value == 0 else "yellow") if row.kept else "red"
     number = f"{value:.0f}" if value == 0 or math.isinf(value) else f"{value:.3g}"
     return f"[{color}]{number} {row.bound.split()[1]}[/{color}]"

@@ -12,6 +12,7 @@ What is promised is in :func:`bound`.
 
 import functools
 from collections.abc import Iterable, Iterator
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,16 +29,16 @@ SHAPES = {"w": (37, 50), "b": (50,), "s": ()}  # enough to meet what one element
 
 
 class Row(NamedTuple):
-    """One rule on one library in one dtype."""
+    """One rule on one library in one dtype; no distances where the library lacks a function."""
 
     rule: str
     backend: str
     dtype: str
     steps: int
-    ulp: float  # largest distance to NumPy in the same dtype, parameters and slots
-    eps: float  # the same over the parameters, in eps of each element's largest magnitude
-    float64: float  # distance of the parameters to NumPy in float64, in eps likewise
-    bound: str
+    ulp: float | None  # largest distance to NumPy in the same dtype, parameters and slots
+    eps: float | None  # the same over the parameters, in eps of each element's largest magnitude
+    float64: float | None  # distance of the parameters to NumPy in float64, in eps likewise
+    bound: str  # or what the library lacks
     kept: bool
     about: str  # the library's version and device
 
@@ -131,30 +132,26 @@ def _row(
     rule: str, backend: str, dtype: str, same: list[list[np.ndarray]], wide: list[list[np.ndarray]]
 ) -> Row:
     steps, n = len(same), len(SHAPES)
+    about = backends.load(backend).about()
+    try:
+        got = list(trajectory(rule, backend, dtype, steps))
+    except AttributeError as error:
+        if not isinstance(error.obj, ModuleType):
+            raise
+        lacks = f"has no {error.name}"  # Dask: eigh
+        return Row(rule, backend, dtype, steps, None, None, None, lacks, True, about)
     eps = 2.0 ** -{"float16": 10, "bfloat16": 7, "float32": 23, "float64": 52}[dtype]
     largest = [np.abs(x) for x in Tree(problem(steps)[0]).leaves]
     ulp = to_numpy = to_wide = 0.0
-    for got, want, exact in zip(trajectory(rule, backend, dtype, steps), same, wide, strict=True):
+    for now, want, exact in zip(got, same, wide, strict=True):
         largest = [np.maximum(a, np.abs(x)) for a, x in zip(largest, want[:n], strict=True)]
-        ulp = max(ulp, *map(_ulp, got, want))
-        to_numpy = max(to_numpy, *map(_relative, got[:n], want, largest))
-        to_wide = max(to_wide, *map(_relative, got[:n], exact, largest))
+        ulp = max(ulp, *map(_ulp, now, want))
+        to_numpy = max(to_numpy, *map(_relative, now[:n], want, largest))
+        to_wide = max(to_wide, *map(_relative, now[:n], exact, largest))
     unit, most = bound(rule, backend, steps)
-    measured = ulp if unit == "ulp" else to_numpy / eps
-    text = f"{most:g} {unit}"
-    about = backends.load(backend).about()
-    return Row(
-        rule,
-        backend,
-        dtype,
-        steps,
-        ulp,
-        to_numpy / eps,
-        to_wide / eps,
-        text,
-        measured <= most,
-        about,
-    )
+    distances = ulp, to_numpy / eps, to_wide / eps
+    kept = distances[unit == "eps"] <= most
+    return Row(rule, backend, dtype, steps, *distances, f"{most:g} {unit}", kept, about)
 
 
 def numpy_dtype(name: str) -> Any:

@@ -55,6 +55,12 @@ def test_promise_of_bits_is_made_where_it_must_be(rule, dtype):
     assert parity.bound(rule, "jax", STEPS) == ("eps", most if own else jax)
 
 
+@pytest.mark.parametrize(("rule", "kept"), [("shampoo", "has no eigh"), ("sgd", "0 ulp")])
+def test_a_library_that_lacks_a_function_is_told(rule, kept):
+    found = row(rule, "dask", "float32", 2)
+    assert (found.bound, found.ulp) == (kept, 0 if rule == "sgd" else None)
+
+
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 def test_float64_distance_is_that_of_the_dtype(rule, dtype):
     found = row(rule, "numpy", dtype, 20)
