@@ -3,13 +3,13 @@
 A rule has two roofs. The memory's is a loop that reads what the rule reads and writes what it
 writes, in as many passes, and only adds (see arrayopt.bench). The arithmetic's is the rule's own
 loop over numbers that are in the cache, scaled up. One parameter of ten million float32, NumPy, all
-cores; medians of turns that alternate. With rules' names it prints, without it writes
-docs/roofs.md.
+cores; medians of turns that alternate. With rules' names it prints their rows; without, it measures
+all and writes docs/roofs.md anew.
 """
 
+import argparse
 import os
 import statistics
-import sys
 import time
 from pathlib import Path
 
@@ -75,18 +75,27 @@ def arithmetic(name: str, threads: int) -> float:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "rules", nargs="*", metavar="RULE", help="print these; without, write the page"
+    )
+    chosen = parser.parse_args().rules
+    for name in chosen:
+        ao.rules.find(name)
     threads = len(os.sched_getaffinity(0))
     rng = np.random.default_rng(0)
     params, grads = ([rng.standard_normal(SIZE, np.float32)] for _ in range(2))
     every = [r for r in ao.rules.names() if is_elementwise(ao.rules.find(r))]
     lines = []
-    for name in sys.argv[1:] or every:
+    for name in chosen or every:
         if backend.engines(ao.Optimizer(name))["fused"]:
             continue
         found = row(name, params, grads, threads)
         lines.append("| `{}` | {} | {:.1f} | {:.1f} | {:.1f} | {:.2f} | {:.2f} |".format(*found))
         print(lines[-1], flush=True)
-    if not sys.argv[1:]:
+    if not chosen:
         DOCUMENT.write_text(
             HEAD.format(threads=threads, cpu=machine()["cpu"]) + "\n".join(lines) + "\n"
         )

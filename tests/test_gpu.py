@@ -4,6 +4,7 @@
 same and writes down which device it was, each result, and the rates that were measured.
 """
 
+import importlib.util
 import json
 import math
 import platform
@@ -300,6 +301,8 @@ class Report:
 
 def main(path: str) -> int:
     """Run the tests of this file and write a report."""
+    if importlib.util.find_spec("cupy") is None:
+        raise SystemExit('test_gpu.py needs CuPy and a GPU: pip install "arrayopt[cupy]"')
     report, found = Report(), adapter("cupy")
     status = pytest.main([__file__, "-m", "gpu", "-q"], plugins=[report])
     about = {"device": found.about(), "python": sys.version, "machine": platform.platform()}
@@ -310,4 +313,6 @@ def main(path: str) -> int:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        raise SystemExit("python tests/test_gpu.py REPORT.json")
     sys.exit(main(sys.argv[1]))
