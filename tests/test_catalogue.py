@@ -77,7 +77,7 @@ def in_50_digits(rule: str, params: dict, grads: list[dict]) -> np.ndarray:
 
 def every() -> list[Oracle]:
     """All, each once: the rules, then those in wrappers."""
-    found = {(o.rule, o.against, on(o), repr(o.options)): o for o in (*ORACLES, *elsewhere())}
+    found = {(o.rule, o.against, remarks(o), repr(o.options)): o for o in (*ORACLES, *elsewhere())}
     return sorted(found.values(), key=lambda o: ("+" in o.rule, o.rule))
 
 
@@ -89,8 +89,8 @@ KINDS = {  # see ``oracle.problem``
 }
 
 
-def on(oracle: Oracle) -> str:
-    """In which way the problem, or what is compared, is not the usual."""
+def remarks(oracle: Oracle) -> str:
+    """In which way the problem, or what is compared, is not the usual, and why the bound is."""
     words = [KINDS[oracle.kind]]
     if type(oracle) is not Oracle:
         about = inspect.getdoc(type(oracle)) or ""
@@ -99,6 +99,7 @@ def on(oracle: Oracle) -> str:
         words.append(f"{oracle.steps} steps")
     if getattr(oracle.theirs, "keywords", {}).get("wide"):
         words.append("float64 as torch's default dtype")
+    words.append(oracle.why)
     return "; ".join(filter(None, words))
 
 
@@ -108,8 +109,7 @@ def line(oracle: Oracle, error: float) -> str:
 
 
 def _rest(oracle: Oracle) -> str:
-    bound = f"{oracle.bound:.0e}" + (f": {oracle.why}" if oracle.why else "")
-    cells = (bound, f"`{oracle.against}`", on(oracle))
+    cells = (f"{oracle.bound:.0e}", f"`{oracle.against}`", remarks(oracle))
     return " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
@@ -130,15 +130,15 @@ def anchor(rule: str) -> str:
     return rule.replace("+", "")
 
 
-COLUMNS = ("| error | bound | against | on |", "|---|---|---|---|")
+COLUMNS = ("| error | bound | against | remarks |", "|---|---|---|---|")
 HEAD = """# Oracles
 
 Every rule beside optimizers that others have written, in float64, over the same gradients: elements
 of 1e-6 to 1e3, some 0 in the first step, some for ever. Nothing of this library runs on the other
 side. The error is the largest difference of any element in any of 30 steps, in units of the largest
-value that the element had; the bound is what the tests allow; "on" says where the problem, or what
-is compared, is another. Each rule is also broken in every way that `tests/mutants.py` knows, and
-the same comparisons must fail.
+value that the element had; the bound is what the tests allow; the remarks say where the problem, or
+what is compared, is another. Each rule is also broken in every way that `tests/mutants.py` knows,
+and the same comparisons must fail.
 
 Written by `python tests/test_catalogue.py`.
 
@@ -165,7 +165,7 @@ def test_the_table_in_the_documents_is_of_these_oracles() -> None:
 
 
 def test_no_two_rows_of_the_table_say_the_same() -> None:
-    labels = collections.Counter((o.rule, o.against, on(o)) for o in every())
+    labels = collections.Counter((o.rule, o.against, remarks(o)) for o in every())
     assert [label for label, times in labels.items() if times > 1] == []
 
 

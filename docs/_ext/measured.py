@@ -55,6 +55,6 @@ def errors(found: list[Row], *, around: bool) -> list[str]:
     """The table of what was compared, with the rules inside if it is of a wrapper."""
     if not found:
         return []
-    head = ["rule", "error", "bound", "against", "on"]
+    head = ["rule", "error", "bound", "against", "remarks"]
     cells = [[row[0], *map(from_markdown, row[1:])] for row in found]
     return [ERRORS, table(head[not around :], [row[not around :] for row in cells])]
