@@ -82,7 +82,8 @@ def check_rules(site, pages):
             assert f'<span class="pre">{word}</span>' in text or f".{word}</span>" in text, word
         assert slots.torch_class(rule) in torch.CLASSES
         assert {"math", "details"} <= pages[file].tags, name  # a formula, and the source
-        assert any(f"{name}.png" in x["src"] for x in pages[file].images), name
+        (picture,) = (x["src"] for x in pages[file].images if f"{name}.png" in x["src"])
+        assert picture in pages[file].links, name  # in full size
     for name in ao.wrappers.names():
         assert site / "wrappers" / f"{name}.html" in pages
     ids = pages[site / "schedules" / "index.html"].ids
@@ -93,6 +94,11 @@ def check_front(site, pages):
     text = (site / "index.html").read_text()
     assert text.count("highlight-python") == text.count("sd-tab-label") == 6
     assert pages[site / "index.html"].images
+    assert (
+        'class="reference external" href="https://arxiv.org/abs/1904.09237"'
+        in (site / "reproduce" / "mada_counterexample.html").read_text()
+    )  # an address in plain text
+    assert "precision.html" in pages[site / "api.html"].links  # docs/precision.md of a docstring
     (own,) = (page for file, page in pages.items() if file.name == "own_rule.html")
     assert {"rules/lamb.html", "contributing.html"} <= {*own.links}  # pages, not downloads
 
