@@ -430,6 +430,17 @@ def test_what_has_no_effect_is_taken() -> None:
         ("torch", "Adam", {"b2": 0.9}, TypeError, "there it is 'betas'. It has lr, betas, eps"),
         ("torch", "SGD", {"momentun": 0.9}, TypeError, "did you mean 'momentum'[?] It has lr"),
         ("torch", "SGD", {"x": 0.9}, TypeError, "^torch.optim.SGD has no option 'x'[.] It has"),
+        ("torch", "SGD", {"nesterov": True}, ValueError, "needs a momentum and no dampening"),
+        (
+            "torch",
+            "Adam",
+            {"betas": 0.9},
+            ValueError,
+            r"^torch.optim.Adam: betas must be two values",
+        ),
+        ("torch", "Adam", {"betas": (0.9,)}, ValueError, r"as in \(0.9, 0.999\), got \(0.9,\)$"),
+        ("keras", "Adam", {"gradient_accumulation_steps": 1}, ValueError, "2 or more, got 1"),
+        ("keras", "Adam", {"use_ema": True}, ValueError, r"cannot be had here: write adam\+ema"),
         ("torch", "SGD", {"lr": -1.0}, ValueError, r"^torch.optim.SGD: sgd: lr must be in \[0"),
         ("keras", "SGD", {"learning_rate": falling, "momentum": 0.9}, ValueError, "a schedule"),
         ("optax", "rmsprop", {"learning_rate": falling, "momentum": 0.9}, ValueError, "schedule"),
@@ -527,6 +538,23 @@ otherwise their defaults: the difference as a part of how far the element has mo
 """
 
 
+KERAS = """## Around every optimizer of Keras
+
+Options that all of Keras' optimizers have become wrappers here; of the three clippings one at most:
+
+"""
+
+
+def of_keras() -> str:
+    """What the options that every optimizer of Keras has are here."""
+    lines = ["| option | here |", "|---|---|"]
+    for option, value in WRAPPERS.items():
+        opt = ao.like("keras", "Adam", **{option: value})
+        (word,) = (k for k, x in opt.hyper.items() if k not in ao.like("keras", "Adam").hyper)
+        lines.append(f"| `{option}={value}` | `ao.Optimizer({opt.name!r}, {word}={value})` |")
+    return "\n".join(lines) + "\n"
+
+
 def spelling(framework: str, name: str) -> dict[str, list[str]]:
     """The framework's options behind each option of ours."""
     table, row = load(framework), load(framework).rows[name]
@@ -591,7 +619,7 @@ def distances(rows: list[tuple[str, str]]) -> list[str]:
 
 def document() -> str:
     """docs/like.md"""
-    parts = [HEAD]
+    parts = [HEAD, KERAS + of_keras()]
     for key in sorted(SHARED):
         rows = SHARED[key]
         lines = [
@@ -615,6 +643,10 @@ def document() -> str:
 def test_the_documents_defaults_are_current(key: str) -> None:
     text = (HERE.parent / "docs" / "like.md").read_text()
     assert "\n".join(defaults_table(SHARED[key])) in text
+
+
+def test_the_documents_have_the_options_of_keras_that_are_wrappers() -> None:
+    assert KERAS + of_keras() in (HERE.parent / "docs" / "like.md").read_text()
 
 
 if __name__ == "__main__":

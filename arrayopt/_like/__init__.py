@@ -140,7 +140,7 @@ def translate(table: Table, row: Row, values: Mapping[str, Any]) -> dict[str, An
         elif isinstance(word, str):
             ours[word] = value
         elif isinstance(word, tuple):
-            ours |= zip(word, value, strict=True)
+            ours |= pair(option, word, value, row.defaults[option])
         elif callable(word):
             found = dict(word(value))
             around += [found.pop("around")] if "around" in found else []
@@ -150,6 +150,16 @@ def translate(table: Table, row: Row, values: Mapping[str, Any]) -> dict[str, An
     if around:
         ours["rule"] = "+".join([ours.get("rule", row.rule), *around])
     return ours
+
+
+def pair(option: str, word: tuple[str, ...], value: Any, default: Any) -> dict[str, Any]:
+    """Options of ours for a value that has a part for each."""
+    try:
+        return dict(zip(word, value, strict=True))
+    except (TypeError, ValueError):
+        count = ("two", "three")[len(word) - 2]
+        text = f"{option} must be {count} values, as in {default!r}, got {value!r}"
+        raise ValueError(text) from None
 
 
 def spelled(table: Table, row: Row, option: str) -> str:
@@ -170,7 +180,7 @@ def spelled(table: Table, row: Row, option: str) -> str:
     if isinstance(word, tuple):
         return ", ".join(word)
     if callable(word):
-        found = word(default) or word(not default)  # of a switch, what it does
+        found = word(default) or word(2)  # of a switch, what it does
         other = [f"rule {found['rule']}"] if "rule" in found else []
         return ", ".join(other or [f"+{v}" if k == "around" else k for k, v in found.items()])
     return "no effect"

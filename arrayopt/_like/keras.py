@@ -13,6 +13,12 @@ def wrapped(wrapper: str, option: str) -> Word:
     return lambda x: {"around": wrapper, option: x} if x else {}
 
 
+def accumulation(steps: Any) -> Mapping[str, Any]:
+    if steps == 1:
+        raise ValueError("gradient_accumulation_steps must be None or 2 or more, got 1")
+    return {"around": "accumulate", "accumulate_steps": steps} if steps else {}
+
+
 WORDS: Words = {
     "learning_rate": "lr",
     "beta_1": "b1",
@@ -24,10 +30,10 @@ WORDS: Words = {
     "clipnorm": wrapped("clip_by_norm", "clip_param_norm"),
     "clipvalue": wrapped("clip_by_value", "clip_value"),
     "global_clipnorm": wrapped("clip_by_global_norm", "clip_norm"),
-    "use_ema": Instead("around any rule, as in adam+ema, is an average of the parameters"),
+    "use_ema": Instead("write adam+ema, which keeps an average of the parameters"),
     "ema_momentum": NOTHING,
     "ema_overwrite_frequency": NOTHING,
-    "gradient_accumulation_steps": wrapped("accumulate", "accumulate_steps"),
+    "gradient_accumulation_steps": accumulation,
     "loss_scale_factor": wrapped("loss_scale", "loss_scale"),
     "name": NOTHING,
 }

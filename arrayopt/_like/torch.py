@@ -1,5 +1,8 @@
 """torch.optim, of torch 2.13."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from . import NOTHING, Instead, Row, Table, Words
 
 WORDS: Words = {
@@ -17,6 +20,12 @@ GRAPH = EVERY | {"capturable": False}
 FUSED = EVERY | {"fused": None}
 ADAM = {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0}
 BOTH = {"decoupled_weight_decay": False}
+
+
+def sgd(momentum: float, dampening: float, nesterov: bool) -> Mapping[str, Any]:
+    if nesterov and (not momentum or dampening):
+        raise ValueError("nesterov=True needs a momentum and no dampening")
+    return {"momentum": momentum, "dampening": dampening, "nesterov": nesterov}
 
 
 ROWS = {
@@ -115,6 +124,7 @@ ROWS = {
             "nesterov": False,
             **FUSED,
         },
+        together=sgd,
     ),
 }
 ABSENT = {
