@@ -1,10 +1,10 @@
 """What an optimizer is asked for beside the rule's hyperparameters, checked."""
 
-import importlib
 from typing import Any
 
 from ._blocks8 import NAME, encoded
 from ._namespace import WIDTH, cast, library
+from ._needs import needed
 from ._schema import is_one_of
 from ._step import is_off
 from ._types import Namespace
@@ -81,7 +81,7 @@ def _dtype(who: str, name: str, xp: Namespace) -> Any:
     """The library's dtype of that name; of bfloat16 NumPy knows by ml_dtypes alone."""
     known = getattr(xp, name, None)
     if known is None and name == "bfloat16" and library(xp).split()[0] in ("numpy", "dask"):
-        known = importlib.import_module("ml_dtypes").bfloat16
+        known = needed(f"{who}: bfloat16 in NumPy", "ml_dtypes", "checkpoint").bfloat16
     missing = "float64" not in xp.__array_namespace_info__().dtypes(kind="real floating")
     if known is None or (name == "float64" and missing):  # JAX has it in 64-bit mode only
         raise ValueError(f"{who}: state_dtype is {name}, which {library(xp)} does not have here")

@@ -49,6 +49,7 @@ import numpy as np
 
 from . import rules
 from ._namespace import WIDTH, dtype_name, is_array
+from ._needs import needed
 from ._partition import own, partition
 from ._plan import check_alike, masked, one_namespace, slots_of
 from ._restore import restore
@@ -85,7 +86,14 @@ def save(
 
     A schedule cannot be stored: :func:`load` asks for it again. A ``decay_mask`` that is a
     function is stored as what it gives for ``params``.
+
+    Raises:
+        FileNotFoundError: the folder is not there.
     """
+    needed("a checkpoint", "safetensors", "checkpoint")
+    path = os.path.realpath(path)
+    if not os.path.isdir(os.path.dirname(path)):
+        raise FileNotFoundError(f"save: there is no folder {os.path.dirname(path)}")
     if not isinstance(optimizer, Optimizer | partition):
         kind = type(optimizer).__name__
         hint = "; save each of its runs, with its entries of the arrays" if kind == "Sweep" else ""
@@ -95,7 +103,7 @@ def save(
         about, tensors = _parts(optimizer, *args)
     else:
         about, tensors = _one(optimizer, *args)
-    write(os.path.realpath(path), tensors, json.dumps(about, separators=(",", ":")))
+    write(path, tensors, json.dumps(about, separators=(",", ":")))
 
 
 def _one(
@@ -237,6 +245,7 @@ def load(
     """
     if (like is None) == (namespace is None):
         raise TypeError("load takes either like=, a tree of arrays, or namespace=, a name")
+    needed("a checkpoint", "safetensors", "checkpoint")
     about, tensors = read(path)
     try:
         return Checkpoint(*restore(about, tensors, like, namespace, device, rule, override))

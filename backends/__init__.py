@@ -33,8 +33,9 @@ def load(name: str) -> Any:
     try:
         return importlib.import_module(f"arrayopt.backends.{name}")
     except ImportError as error:
+        why = error.__cause__ or error  # without the adapter's own hint
         raise ImportError(
-            f'the backend {name} needs {package}: pip install "arrayopt[{extra}]" ({error})'
+            f'the backend {name} needs {package}: pip install "arrayopt[{extra}]" ({why})'
         ) from error
 
 

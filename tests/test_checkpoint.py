@@ -174,6 +174,20 @@ def test_options_survive(rule: str, hyper: Any, to: str, tmp_path: Path) -> None
         assert same(numbers(library, got[0]), numbers(adapter("numpy"), want[0]))
 
 
+def test_what_is_missing_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    opt, p = ao.Optimizer("sgd"), np.ones(2)
+    run = opt, p, opt.init(p)
+    with pytest.raises(FileNotFoundError, match=rf"^save: there is no folder {tmp_path}/no/dir$"):
+        ao.save(tmp_path / "no" / "dir" / "x", *run)
+    assert not [*tmp_path.iterdir()]
+    ao.save(tmp_path / "x", *run)
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    text = r'a checkpoint needs safetensors: pip install "arrayopt\[checkpoint\]"$'
+    for call in (lambda: ao.save(tmp_path / "y", *run), lambda: ao.load(tmp_path / "x", like=p)):
+        with pytest.raises(ImportError, match=text):
+            call()
+
+
 def test_a_scalar_hyperparameter_stays_an_array(tmp_path: Path) -> None:
     torch = adapter("torch").torch
     opt = ao.Optimizer("adam", lr=torch.tensor(0.1, dtype=torch.float64))

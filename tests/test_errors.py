@@ -243,12 +243,22 @@ def test_missing_backend_says_what_to_install(monkeypatch):
         backends.load("tensorflow")
 
 
+def test_bfloat16_of_numpy_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ml_dtypes", None)
+    text = 'adam: bfloat16 in NumPy needs ml_dtypes: pip install "arrayopt[checkpoint]"'
+    with raises(ImportError, text):
+        ao.Optimizer("adam", state_dtype="bfloat16").init(W)
+
+
 def test_the_import_itself_says_what_to_install(monkeypatch):
     for name in [m for m in sys.modules if m.startswith("arrayopt.backends.dask")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "dask", None)
     with raises(ImportError, 'pip install "arrayopt[dask]"'):
         import arrayopt.backends.dask  # noqa: F401
+    with pytest.raises(ImportError) as error:
+        backends.load("dask")
+    assert str(error.value).count("pip install") == 1
 
 
 def _fails(name):
