@@ -1,6 +1,5 @@
 """The command ``arrayopt``: list and show rules, train a network, check parity."""
 
-import importlib.util
 import inspect
 import json
 import math
@@ -10,6 +9,9 @@ from typing import Annotated, Any
 from . import backends, parity, rules, wrappers
 from ._arguments import assignment, words
 from ._describe import describe
+from ._needs import needed
+from ._plain import plain
+from ._version import __version__
 from .bench import report
 from .bench import run as bench
 from .optimizer import Optimizer
@@ -23,12 +25,12 @@ try:
 
     from ._like.command import like
     from .race._command import race
+    from .race.draw import check_file
     from .reproduce._command import reproduce
 except ImportError as error:
     raise SystemExit(f'the command line needs: pip install "arrayopt[cli]" ({error})') from None
 
 app = typer.Typer(
-    help="Optimizer update rules, written once for every array library.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -38,6 +40,14 @@ app.command("race")(race)
 app.command("reproduce")(reproduce)
 console = Console()
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+@app.callback(invoke_without_command=True)
+def tell(version: Annotated[bool, typer.Option("--version", help="Print it.")] = False) -> None:
+    """Optimizer update rules, written once for every array library."""
+    if version:
+        print(f"arrayopt {__version__}")
+        raise typer.Exit
 
 
 def main() -> None:
@@ -56,10 +66,11 @@ def list_rules(as_json: Json = False) -> None:
     if as_json:
         print(json.dumps(found, indent=2))
         return
-    table = Table("rule", "what it is, and its paper", "bytes", "hyperparameters", show_lines=True)
+    about = Column("what it is, its paper, its hyperparameters", overflow="fold")
+    table = Table(Column("rule", no_wrap=True), "bytes", about, show_lines=True)
     for r in found:
         hyper = ", ".join(f"{k}={h['default']} {h['legal']}" for k, h in r["hyper"].items())
-        table.add_row(r["rule"], f"{r['title']}\n{r['url']}", str(r["bytes"]), escape(hyper))
+        table.add_row(r["rule"], str(r["bytes"]), escape(f"{r['title']}\n{r['url']}\n{hyper}"))
     console.print(table)
     console.print("bytes: state per float32 parameter with the default options")
     console.print("also: " + "; ".join(f"{k} is {v}" for k, v in rules.OTHERS.items()))
@@ -70,7 +81,8 @@ def list_rules(as_json: Json = False) -> None:
 def show(rule: str) -> None:
     """One rule in full: formula, source, deviations, state, hyperparameters."""
     found = describe(rule)
-    console.print(escape(inspect.getdoc(rules.find(rule)) or ""), highlight=False, soft_wrap=True)
+    text = plain(inspect.getdoc(rules.find(rule)) or "")
+    console.print(escape(text), highlight=False, soft_wrap=True)
     console.print(f"\nWeight decay is {found['decay']} unless asked otherwise.")
     console.print(f"State per parameter: {', '.join(found['slots'])}; {found['bytes']} bytes each "
                   "float32 element with the default options.")  # fmt: skip
@@ -101,14 +113,9 @@ def train(
 
     hyper = dict(map(assignment, option or ())) | ({} if lr is None else {"lr": lr})
     Optimizer(rule, **hyper)  # a mistake is told before anything runs
-    if plot is not None and (
-        plot.suffix not in (".png", ".pdf", ".svg") or not plot.parent.is_dir()
-    ):
-        raise ValueError(
-            f"--plot needs a .png, .pdf or .svg file in a folder that is there: {plot}"
-        )
-    if plot is not None and importlib.util.find_spec("matplotlib") is None:
-        raise ImportError('--plot needs matplotlib: pip install "arrayopt[plot]"')
+    check_file("--plot", plot, (".png", ".pdf", ".svg"))
+    if plot is not None:
+        needed("--plot", "matplotlib", "plot")
     curves: dict[str, list[Any]] = {}
     for name in _usable(backend):
         about = backends.load(name).about()
@@ -188,6 +195,7 @@ def benchmark(
     """Time the engines beside other libraries, and beside what the memory allows."""
     files = {"to_json": to_json, "chart": chart, "to_markdown": markdown}
     report.check_files(**files)
+    needed("bench", "llvmlite", "bench")
     chosen = [None if x == "all" else words(x) for x in (names, sizes, dtypes)]
     found, todo = bench.Report(quick, threads), bench.cases(*chosen)
     with _progress(False) as bar:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from . import backends, mlp
 from ._namespace import namespace
-from ._schema import hyperparameters
+from ._schema import each_step, hyperparameters
 from .optimizer import Optimizer
 
 
@@ -46,7 +46,8 @@ def train(
 
         def step(params: Any, state: Any, x: Any, y: Any) -> Any:
             loss, grads = mlp.loss_and_grad(params, x, y, xp=xp)
-            return loss, *optimizer.step(params, grads, state)
+            each = dict.fromkeys(each_step(optimizer.rule), loss)
+            return loss, *optimizer.step(params, grads, state, **each)
 
         step = library.compiled(step)
         test = [library.asarray(x) for x in (data.x_test, data.y_test)]

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import inspect
 import io
 import json
 import re
@@ -13,6 +14,8 @@ import pytest
 from conftest import SEED_RULES, adapter
 
 import arrayopt as ao
+from arrayopt._like import FRAMEWORKS, load
+from arrayopt.wrappers import ema
 
 
 def program(*args, code=0):
@@ -58,7 +61,48 @@ def test_list_and_show():
     text = run("show", "madam").stdout
     assert "https://arxiv.org/abs/2006.14560" in text
     assert "p_scale" in text
-    assert "adamax" in run("list").stdout
+    text = run("list").stdout
+    assert "adamax" in text
+    assert "…" not in text  # at 80 columns too
+    assert all(r["url"] in text for r in rows if "arxiv.org/abs/" in r["url"])
+
+
+def test_the_markup_of_a_docstring_is_left_out():
+    from arrayopt._plain import plain
+
+    text = plain(inspect.getdoc(ao.adam))
+    assert "    m ← β_1 m + (1 - β_1) g\n    v ← β_2 v" in text
+    assert "(m / (√(v / (1 - β_2^t) + ε_root) + ε))\n\nKingma & Ba" in text
+    assert "Equal to torch.optim.Adam and optax.adam." in text
+    assert "    a ← β a + (1 - β) p,  a_0 = p_0\n\nwith ema_decay β" in plain(ema.__doc__)
+    docs = [ao.rules.find(name) for name in ao.rules.names()]
+    docs += [ao.wrappers.find(name) for name in ao.wrappers.names()]
+    for doc in map(inspect.getdoc, docs):
+        assert not re.search(r"\\|`|^\.\. |\x01|\x02|\x03", plain(doc), re.MULTILINE), plain(doc)
+
+
+@pytest.mark.parametrize(("rule", "backend"), [("polyak_sgd", "numpy"), ("momo", "jax")])
+def test_train_gives_the_loss_to_rules_that_read_it(rule, backend):
+    adapter(backend)
+    args = ("train", "--rule", rule, "--epochs", "2", "--backend", backend, "--json")
+    one, two = (e["loss"] for e in json.loads(run(*args).stdout)[backend])
+    assert two < one - 0.1  # SPS with a loss of 0 would stay
+
+
+def test_what_has_to_be_installed_is_told(monkeypatch):
+    for package, args, extra in (
+        ("llvmlite", ("bench", "--quick"), "bench"),
+        ("matplotlib", ("train", "--plot", "x.png"), "plot"),
+        ("matplotlib", ("race", "--output", "x.png"), "plot"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setitem(sys.modules, package, None)
+            text = run(*args, code=2).stderr
+        assert f'needs {package}: pip install "arrayopt[{extra}]"\n' in text
+
+
+def test_version():
+    assert run("--version").stdout == f"arrayopt {ao.__version__}\n"
 
 
 @pytest.mark.parametrize("rule", SEED_RULES)
@@ -118,7 +162,9 @@ def test_parity_exits_with_1_where_a_bound_is_broken(monkeypatch):
         (("train", "--backend", "tensorflow"), "no backend is named 'tensorflow'"),
         (("train", "--set", "seed=3"), "has no hyperparameter 'seed'"),
         (("train", "--set", "lr=abc"), "lr must be a number in [0, inf), got 'abc'"),
-        (("train", "--plot", "nowhere/x.png"), "--plot needs a .png"),
+        (("train", "--plot", "nowhere/x.png"), "--plot needs a file in a folder that is there"),
+        (("train", "--plot", "x.txt"), ".png, .pdf, .svg: x.txt"),
+        (("engines", "--rules", "adam,,sgd"), "the name of a rule is empty"),
         (("parity", "--backends", "mlx", "--dtype", "float64"), "none of mlx has float64"),
         (("parity", "--dtype", "int8"), "no dtype is named 'int8'"),
         (("show", "nothing"), "no rule is named 'nothing'"),
@@ -146,13 +192,19 @@ def test_engines():
 
 def test_like():
     text = run("like", "torch").stdout
-    assert re.search(r"torch.optim.AdamW +│ adam +│ decay='decoupled'", text)
+    assert "torch.optim: " in text
+    assert re.search(r" AdamW +│ adam +│ decay='decoupled'", text)
     assert "LBFGS has no counterpart: it calls the loss several times" in text
     text = run("like", "keras", "Adam").stdout
     assert re.search(r"epsilon +│ 1e-07 +│ eps +│", text)
     assert re.search(r"amsgrad +│ False +│ rule amsgrad", text)
-    assert re.search(r"use_ema +│ False +│ the default alone: around any", text)
+    assert re.search(r"use_ema +│ False +│ the default alone: write", text)
     assert re.search(r"always +│ eps_hat=True", text)
+    for framework in FRAMEWORKS:  # no name and no option is cut
+        text = run("like", framework).stdout
+        assert "…" not in text
+        assert all(re.search(rf" {name} +│", text) for name in load(framework).rows)
+        assert framework in run("like").stdout
     text = run("like", "optax", "rmsprop").stdout
     assert re.search(r"learning_rate +│ needed +│ lr ", text)
     assert re.search(r"eps_in_sqrt +│ True +│ eps_root ", text)

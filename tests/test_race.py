@@ -150,6 +150,10 @@ def test_the_command(tmp_path):
         (("--problem", "rosenbrok"), "did you mean rosenbrock?"),
         (("--rules", "adma"), "did you mean"),
         (("--set", "b3=1"), "has no hyperparameter 'b3'"),
+        (
+            ("--set", "b1=0.8"),
+            "--set is for all rules, and sgd and madam have no b1; choose with --rules",
+        ),
         (("--set", "lr=1"), "--lr"),
         (("--output", "/no/a.png"), "--output"),
         (("--animate", "a.mp4"), ".gif, .webp"),

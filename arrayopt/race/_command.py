@@ -1,6 +1,5 @@
 """``arrayopt race``: rules over a two-dimensional problem."""
 
-import importlib.util
 import json
 import math
 from pathlib import Path
@@ -11,6 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from .._arguments import assignment, words
+from .._needs import needed
+from ..optimizer import Optimizer
 from . import draw, problems, run
 
 
@@ -24,22 +25,26 @@ def race(
     option: Annotated[
         list[str] | None, typer.Option("--set", help="A hyperparameter of all: --set b1=0.8")
     ] = None,
-    output: Annotated[Path | None, typer.Option(help="A .png, .pdf or .svg file.")] = None,
-    animate: Annotated[Path | None, typer.Option(help="A .gif or .webp file.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help=f"A .png, .pdf or .svg file, of {draw.MOST} rules at most.")
+    ] = None,
+    animate: Annotated[
+        Path | None, typer.Option(help=f"A .gif or .webp file, of {draw.MOST} rules at most.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Let rules race over a problem of two variables: numbers, a picture, an animation."""
     where = problems.find(problem)
     chosen = list(dict.fromkeys(words(names)))
-    if output or animate:
-        draw.check_number(len(chosen))
-        if importlib.util.find_spec("matplotlib") is None:
-            raise ImportError('race needs matplotlib: pip install "arrayopt[plot]"')
     draw.check_file("--output", output, (".png", ".pdf", ".svg"))
     draw.check_file("--animate", animate, (".gif", ".webp"))
+    if output or animate:
+        draw.check_number(len(chosen))
+        needed("race", "matplotlib", "plot")
     hyper = dict(map(assignment, option or ()))
     if "lr" in hyper:
         raise ValueError("race: the learning rate is --lr's")
+    check_all(hyper, chosen)
     rates = {r: run.tuned(r, where, steps, **hyper) if lr is None else lr for r in chosen}
     paths = {r: run.trajectory(r, where, steps, rates[r], **hyper) for r in chosen}
     found = {r: outcome(where, rates[r], paths[r]) for r in chosen}
@@ -57,6 +62,19 @@ def race(
         if file is not None:
             make(shown, where, file)
             Console(stderr=True).print(f"written: {file}", highlight=False, soft_wrap=True)
+
+
+def check_all(hyper: dict[str, Any], chosen: list[str]) -> None:
+    """Raise for a hyperparameter that some of the rules have, and some have not."""
+    known = {r: Optimizer(r).options() for r in chosen}
+    for name in hyper:
+        lacking = [r for r in chosen if name not in known[r]]
+        if 0 < len(lacking) < len(chosen):
+            has = "has" if len(lacking) == 1 else "have"
+            who = " and ".join(lacking)
+            raise ValueError(
+                f"--set is for all rules, and {who} {has} no {name}; choose with --rules"
+            )
 
 
 def outcome(problem: problems.Problem, lr: float, path: Any) -> dict[str, float | None]:

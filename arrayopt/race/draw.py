@@ -13,6 +13,7 @@ from .problems import Problem
 COLORS = (  # told apart with any colour vision, and in grey: Okabe and Ito, 2008
     "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9", "#8C6D00",
 )  # fmt: skip
+MOST = len(COLORS)  # rules in a picture
 FRAMES = 80  # at most, of an animation
 Paths = Mapping[str, NDArray[np.float64]]  # a trajectory for each label
 
@@ -113,8 +114,8 @@ def new_figure(width: float = 10.0, dpi: int = 120) -> Any:
 
 
 def check_number(n: int) -> None:
-    if n > len(COLORS):
-        raise ValueError(f"race: a picture holds at most {len(COLORS)} rules, got {n}")
+    if n > MOST:
+        raise ValueError(f"race: a picture holds at most {MOST} rules, got {n}")
 
 
 def check_file(option: str, file: Path | None, suffixes: tuple[str, ...]) -> None:
