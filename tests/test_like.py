@@ -547,10 +547,10 @@ Options that all of Keras' optimizers have become wrappers here; of the three cl
 
 def of_keras() -> str:
     """What the options that every optimizer of Keras has are here."""
-    lines = ["| option | here |", "|---|---|"]
+    lines, bare = ["| option | here |", "|---|---|"], ao.like("keras", "Adam").hyper
     for option, value in WRAPPERS.items():
         opt = ao.like("keras", "Adam", **{option: value})
-        (word,) = (k for k, x in opt.hyper.items() if k not in ao.like("keras", "Adam").hyper)
+        word = next(k for k in opt.hyper if k not in bare)
         lines.append(f"| `{option}={value}` | `ao.Optimizer({opt.name!r}, {word}={value})` |")
     return "\n".join(lines) + "\n"
 
