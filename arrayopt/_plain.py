@@ -42,6 +42,7 @@ def formula(tex: str) -> str:
         tex = re.sub(rf"\\t?frac{GROUP}{GROUP}", lambda m: fraction(m[1], m[2]), tex)
     tex = re.sub(r"\\t?frac\s*(\w)\s*(\w)", lambda m: fraction(m[1], m[2]), tex)
     tex = re.sub(r"(?<=\S) +", " ", re.sub(r"√ (?=\w)", "√", tex))
+    tex = re.sub(r"^( *)\x03 *", r"\1", tex, flags=re.M)
     tex = re.sub(r" *\x03 *", "  ", tex).replace("\x01", "{").replace("\x02", "}")
     return re.sub(r" +$", "", tex, flags=re.M)
 

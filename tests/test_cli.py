@@ -73,6 +73,7 @@ def test_the_markup_of_a_docstring_is_left_out():
     text = plain(inspect.getdoc(ao.adam))
     assert "    m ← β_1 m + (1 - β_1) g\n    v ← β_2 v" in text
     assert "(m / (√(v / (1 - β_2^t) + ε_root) + ε))\n\nKingma & Ba" in text
+    assert "^2))),\n        τ = 0 if" in plain(inspect.getdoc(ao.rules.find("momo")))
     assert "Equal to torch.optim.Adam and optax.adam." in text
     assert "    a ← β a + (1 - β) p,  a_0 = p_0\n\nwith ema_decay β" in plain(ema.__doc__)
     docs = [ao.rules.find(name) for name in ao.rules.names()]
