@@ -93,7 +93,9 @@ def check_rules(site, pages):
 def check_front(site, pages):
     text = (site / "index.html").read_text()
     assert text.count("highlight-python") == text.count("sd-tab-label") == 6
-    assert pages[site / "index.html"].images
+    front = pages[site / "index.html"]
+    assert front.images
+    assert not [x for x in front.links if "_images" in x]  # its picture leads to a page already
     assert (
         'class="reference external" href="https://arxiv.org/abs/1904.09237"'
         in (site / "reproduce" / "mada_counterexample.html").read_text()

@@ -37,11 +37,18 @@ def enlarge(app: Sphinx, doctree: nodes.document, name: str) -> None:
         return
     folder = relative_uri(app.builder.get_target_uri(name), "_images")
     for image in list(doctree.findall(nodes.image)):
-        if not isinstance(image.parent, nodes.reference):
+        if not linked(image):
             _, file = app.env.images[image["uri"]]
             link = nodes.reference("", "", internal=True, refuri=posixpath.join(folder, file))
             image.replace_self(link)
             link.append(image)
+
+
+def linked(node: nodes.Node) -> bool:
+    """Whether a node stands in a link."""
+    while node is not None and not isinstance(node, nodes.reference):
+        node = node.parent
+    return node is not None
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
