@@ -22,7 +22,7 @@ def reproduce(
     name: Annotated[str | None, typer.Argument(help="The experiment; without it, a list.")] = None,
     output: Annotated[Path, typer.Option(help="The folder for NAME.json and NAME.png.")] = Path(),
     seed: Annotated[int, typer.Option(min=0)] = 0,
-    quick: Annotated[bool, typer.Option(help="Small and short, into NAME-quick.*: does it run?")] = False,
+    quick: Annotated[bool, typer.Option(help="Does it run? Short, into NAME-quick.*")] = False,
 ) -> None:
     """Run an experiment of a rule's paper: numbers beside the paper's, a picture, a JSON file."""
     console = Console()
