@@ -48,7 +48,7 @@ def row(name: str, params: list[np.ndarray], grads: list[np.ndarray], threads: i
     problem = Problem(name, "float32", threads, params, grads)
     entries = {k: peers.CONTESTANTS[k](problem) for k in ("arrayopt numpy fused", "roof numpy")}
     runners = {k: measure.Runner(e, fresh=False) for k, e in entries.items()}
-    measure.race(runners, 9, [])
+    measure.race(runners, 21, [])
     problem.close()
     ours, memory = (1e3 * statistics.median(r.times) for r in runners.values())
     alone = arithmetic(name, threads)
