@@ -30,6 +30,8 @@ def source(program: Program, columns: dict[str, int]) -> str:
     """
     writer = Writer()
     body = writer.body(program)
+    # vectors at once: of a series, each step of which waits for the last, more
+    vectors = 4 if any(node.op in SERIES for node in program.nodes) else 2
     inputs, stride = program.inputs, max(columns.values()) + 2
     lines = []
     for i, x in enumerate(inputs):
@@ -81,7 +83,7 @@ out:
 {chr(10).join(sorted(writer.declared))}
 attributes #0 = {{ nounwind "prefer-vector-width"="{WIDTH}" }}
 !0 = distinct !{{!0, !1}}
-!1 = !{{!"llvm.loop.interleave.count", i32 2}}
+!1 = !{{!"llvm.loop.interleave.count", i32 {vectors}}}
 """
 
 
