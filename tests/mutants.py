@@ -9,8 +9,8 @@ a module that fails to run: "crashed" counts those mutants that raised another e
 comparison.
 
 All mutants of all rules take half an hour. ``--sample 25`` is what each change has to pass: one in
-twenty-five of each rule, always the same ones, but seven at least. A rule that is new or changed is to be
-named: then all of its mutants run.
+twenty-five of each rule, always the same ones, but seven at least. A rule that is new or changed is
+to be named: then all of its mutants run.
 """
 
 import argparse
