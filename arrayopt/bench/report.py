@@ -1,7 +1,6 @@
 """What :mod:`arrayopt.bench` has measured, as tables, JSON, Markdown and a chart."""
 
 import importlib.metadata
-import importlib.util
 import json
 import os
 import platform
@@ -10,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from .._needs import needed
 from . import peers
 from . import run as bench
 from .run import Case, Promise, Report, Result
@@ -180,8 +180,8 @@ def check_files(*, to_json: Path | None, chart: Path | None, to_markdown: Path |
             raise ValueError(f"{option} needs a file in a folder that is there: {file}")
     if chart is not None and chart.suffix not in (".png", ".pdf", ".svg"):
         raise ValueError(f"--chart needs a .png, .pdf or .svg file: {chart}")
-    if chart is not None and not importlib.util.find_spec("matplotlib"):
-        raise ImportError('--chart needs matplotlib: pip install "arrayopt[plot]"')
+    if chart is not None:
+        needed("--chart", "matplotlib", "plot")
 
 
 def write(

@@ -1,6 +1,5 @@
 """``arrayopt reproduce``: run an experiment, write its numbers and its picture."""
 
-import importlib.util
 import inspect
 import os
 from pathlib import Path
@@ -12,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from .._needs import needed
 from . import find, names
 from ._record import dumps, record
 
@@ -35,8 +35,7 @@ def reproduce(
     experiment = find(name)
     if not output.is_dir() or not os.access(output, os.W_OK):
         raise ValueError(f"--output needs a folder that is there and can be written to: {output}")
-    if importlib.util.find_spec("matplotlib") is None:
-        raise ImportError('reproduce needs matplotlib: pip install "arrayopt[plot]"')
+    needed("reproduce", "matplotlib", "plot")
     columns = ("{task.description}", rich.progress.BarColumn(), "{task.fields[note]}")
     bar = rich.progress.Progress(
         *columns, rich.progress.TimeElapsedColumn(), console=Console(stderr=True)
