@@ -2,8 +2,9 @@
 
 import difflib
 import importlib
-import pkgutil
 from typing import Any
+
+from .. import _found
 
 __all__ = ["OTHERS", "find", "known", "names"]
 
@@ -18,7 +19,7 @@ OTHERS = {  # names that are known elsewhere, of what is here under another
 
 def names() -> list[str]:
     """Every rule's name, sorted."""
-    return sorted(m.name for m in pkgutil.iter_modules(__path__))
+    return _found.names(__path__)
 
 
 def find(name: str) -> Any:

@@ -46,10 +46,6 @@ def rule(name: Any) -> str:
     def given(*names: str) -> Array:
         return Array(script, [script.value(n) for n in names])
 
-    def function(takes: str, results: list[Any]) -> str:
-        flat = [x for one in results for x in elements(one)]
-        return f"({takes}) => {{\n{script.text(flat)}\nreturn [{', '.join(flat)}];\n}}"
-
     param = given("s[0]", "s[1]")
     slots = opt.start(param, keep(opt.around, "init", values()), XP)
     shared: Any = ()
@@ -57,7 +53,7 @@ def rule(name: Any) -> str:
         start = opt.rule.share(**keep(opt.around, "share", values()))
         shared = optree.tree_map(lambda x: as_array(script, x), start)
     state = [param, *slots, *optree.tree_leaves(shared)]
-    init = function("s, h", state)
+    init = function(script, "s, h", state)
 
     script = Script()
     param, place = given("s[0]", "s[1]"), 2
@@ -76,11 +72,11 @@ def rule(name: Any) -> str:
     at = param
     if hasattr(opt.rule, "evaluate"):
         at = evaluate(opt.around, param, slots, t, known, xp=XP)
-    look = function("s, t, h", [at])
+    look = function(script, "s, t, h", [at])
     known |= {k: Array(script, script.value(k)) for k in each_step(opt.rule)}
     part = Part("p", param, given("g[0]", "g[1]"), slots, known, t, decays=True)
     ((new, after),), shared = opt.moved([part], shared, XP)
-    step = function("s, g, t, h, value", [new, *after, *optree.tree_leaves(shared)])
+    step = function(script, "s, g, t, h, value", [new, *after, *optree.tree_leaves(shared)])
     told = {k: {"default": hyper[k].default, **interval(hyper[k].legal)} for k in numbers}
     about = json.dumps({"title": title_of(opt.rule), "hyper": told})[1:-1]
     return f'{{{about},\n"init": {init},\n"step": {step},\n"at": {look}}}'
@@ -92,13 +88,19 @@ def problem(one: problems.Problem) -> str:
     for call in (one.value, one.gradient):
         script = Script()
         x, y = (Array(script, script.value(n)) for n in "xy")
-        found = call(x, y)
-        flat = [e for v in (found if isinstance(found, tuple) else (found,)) for e in elements(v)]
-        result = f"[{', '.join(flat)}]" if isinstance(found, tuple) else flat[0]
-        functions.append(f"(x, y) => {{\n{script.text(flat)}\nreturn {result};\n}}")
+        functions.append(function(script, "x, y", call(x, y)))
     about = json.dumps({"formula": one.formula, "start": one.start, "box": one.box,
                         "minimum": one.minimum})[1:-1]  # fmt: skip
     return f'{{{about},\n"value": {functions[0]},\n"gradient": {functions[1]}}}'
+
+
+def function(script: Script, takes: str, results: Any) -> str:
+    """A function that gives a list of all elements, or the one of a single array."""
+    if isinstance(results, Array):
+        flat, form = elements(results), "{}"
+    else:
+        flat, form = [x for one in results for x in elements(one)], "[{}]"
+    return f"({takes}) => {{\n{script.text(flat)}\nreturn {form.format(', '.join(flat))};\n}}"
 
 
 def interval(legal: Range) -> dict[str, Any]:
